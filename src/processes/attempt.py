@@ -1,0 +1,107 @@
+"""
+One attempt: bind the arguments, call the function, catch what it raises.
+
+Runs in the child, and in the caller for sequential and thread mode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from processes import failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from processes.failure import Failure
+
+#: Exceptions that a retry may cure, for tasks that do not say: the network's, and time-outs.
+DEFAULT_RETRY_ON: tuple[type[BaseException], ...] = (ConnectionError, TimeoutError)
+
+
+class Injection(NamedTuple):
+    """How a dependency's result enters the call."""
+
+    #: Appended to the positional arguments.
+    positional: bool
+    #: Set as this keyword argument, or None.
+    keyword: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a task calls, as the user gave it. Everything here is the user's."""
+
+    name: str
+    func: Callable[..., object]
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
+    #: One for each dependency that injects its result, with the position of the task it comes from.
+    injections: tuple[tuple[int, Injection], ...] = ()
+    frame_filter: str | None = None
+    retry_on: tuple[type[BaseException], ...] | None = None
+    #: Seconds that one attempt may take, as the user wrote it.
+    timeout: float | None = None
+    #: Bytes that one attempt may use above what its worker held when it was ready.
+    memory_limit: int | None = None
+
+
+class Raised(NamedTuple):
+    """An attempt that did not return: the exception, and what was captured of it."""
+
+    error: BaseException
+    failure: Failure
+    retryable: bool
+
+
+def bind(
+    args: tuple[object, ...], kwargs: dict[str, object], injected: Sequence[tuple[Injection, object]]
+) -> tuple[tuple[object, ...], dict[str, object]]:
+    """
+    Arguments of the call: the task's own, then the results of its dependencies.
+
+    Positional results follow the task's own arguments in the order of the dependencies; a keyword result replaces the
+    task's own of that name, and the last dependency wins.
+    """
+    if not injected:
+        return args, kwargs
+    bound = dict(kwargs)
+    for how, value in injected:
+        if how.positional:
+            args = (*args, value)
+        if how.keyword is not None:
+            bound[how.keyword] = value
+    return args, bound
+
+
+def caught(
+    error: BaseException, frame_filter: str | None = None, retry_on: tuple[type[BaseException], ...] | None = None
+) -> Raised:
+    """Capture an exception where it lives: its failure, and whether another attempt may cure it."""
+    return Raised(error, failure.capture(error, frame_filter), is_retryable(error, retry_on))
+
+
+def is_retryable(error: BaseException, retry_on: tuple[type[BaseException], ...] | None) -> bool:
+    """
+    Whether a task's `retry_on` covers an exception.
+
+    With the default, a `urllib.error.URLError` counts as its `reason`: it is how urllib reports a refused connection.
+    """
+    kinds = DEFAULT_RETRY_ON if retry_on is None else retry_on
+    if isinstance(error, kinds):
+        return True
+    if retry_on is None and type(error).__module__ == "urllib.error":
+        return isinstance(getattr(error, "reason", None), kinds)
+    return False
+
+
+def name_of(func: object) -> str:
+    """A callable's name, also where it has none of its own: a partial shows what it wraps."""
+    name = getattr(func, "__name__", None)
+    if isinstance(name, str):
+        return name
+    inner = getattr(func, "func", None)
+    if inner is not None and inner is not func:
+        return f"partial({name_of(inner)})"
+    return type(func).__name__

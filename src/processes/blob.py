@@ -1,0 +1,315 @@
+"""
+One value on its way between processes: a pickle stream and its buffers, small ones inline, large ones in a memfd.
+
+Runs on both sides. A value is pickled once, by the process that has it, and stays bytes until somebody needs the
+object: the parent passes values between children without looking inside, so a bad one harms its own task only.
+
+A large value is one sealed memfd: `[stream][pad][buffer 0][pad][buffer 1]...[index][footer]`. The descriptor is all
+that travels. Whoever loads it maps the file privately: buffers (numpy arrays, arrow tables) are not copied and can
+still be written to, each reader for itself. Nothing has a name, so nothing can be left behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import pickle
+import struct
+import sys
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType as Module
+
+PROTOCOL = 5
+
+#: What fits one datagram beside its header: the default limit of a Unix socket is 208 KiB, and up to here a copy costs
+#: less than a memfd with its mapping.
+INLINE_MAX = 128 * 1024
+
+#: A buffer below this is copied into the stream: mapping it would cost more.
+BUFFER_MIN = 64 * 1024
+
+#: Buffers start where the widest vector instructions like them to.
+_ALIGNMENT = 64
+
+_FOOTER = struct.Struct("<QQ")  # length of the stream, number of buffers
+_SPAN = struct.Struct("<QQ")  # offset and length of one buffer
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL if sys.platform == "linux" else 0
+
+#: Types whose pickle can hold no reference to a class or function, so that no rule needs asking.
+_ATOMS = frozenset({type(None), bool, int, float, complex})
+
+#: Up to here a text, or the number of members of a tuple, is looked through before anything heavier starts.
+_SHORT_TEXT = 4096
+_SHORT_TUPLE = 8
+
+
+class MemoryFile:
+    """Owner of one memfd that holds a large value; the descriptor is closed when the last owner lets go."""
+
+    __slots__ = ("__weakref__", "fd", "size")
+
+    def __init__(self, fd: int, size: int | None = None) -> None:
+        """Take over `fd`; `size` in bytes is asked of the kernel where it is not given."""
+        self.fd = fd
+        self.size = os.fstat(fd).st_size if size is None else size
+
+    def close(self) -> None:
+        """Free the descriptor; what has been mapped stays readable."""
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+    def __del__(self, _close: Callable[[int], None] = os.close) -> None:
+        """Let the memory go with its last owner, also while the interpreter shuts down."""
+        if getattr(self, "fd", -1) >= 0:
+            fd, self.fd = self.fd, -1
+            _close(fd)
+
+
+#: A value in transit: its pickle stream, or the memfd that holds stream and buffers.
+Value = bytes | MemoryFile
+
+
+def size_of(value: Value) -> int:
+    """Bytes that a value in transit takes."""
+    return len(value) if isinstance(value, bytes) else value.size
+
+
+def dump(value: object, modules: set[str] | None = None) -> Value:
+    """
+    Pickle a value for another process.
+
+    Plain pickle first (2 us; cloudpickle takes 11). Its stream is used only if every class and function in it can be
+    imported by name in the other process: nothing of `__main__`, nothing of a module that was made by hand.
+    Otherwise cloudpickle sends these by value.
+
+    Args:
+        value: Any object.
+        modules: Gathers the names of the modules that loading the value imports.
+
+    Raises:
+        Exception: Whatever the value's own `__reduce__` raises, or pickle where it cannot be pickled.
+    """
+    if _is_trivial(value):
+        return pickle.dumps(value, PROTOCOL)
+    try:
+        stream = _dump_with(_PlainPickler, value, modules)
+    except Exception:  # noqa: BLE001  foreign code; what is wrong with the value, cloudpickle says as well
+        return _dump_by_value(value, modules)
+    if type(stream) is bytes and b"__main__" in stream:  # A `__reduce__` that returns a global's name gets past the pickler.
+        return _dump_by_value(value, modules)
+    return stream
+
+
+def load(value: Value) -> Any:  # noqa: ANN401  it is whatever was dumped
+    """
+    Build the object anew.
+
+    Raises:
+        Exception: Whatever the value's own code raises on the way.
+    """
+    if isinstance(value, bytes):
+        return pickle.loads(value)
+    mapped = mmap.mmap(value.fd, value.size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    view = memoryview(mapped)
+    stream_length, count = _FOOTER.unpack_from(view, value.size - _FOOTER.size)
+    index = value.size - _FOOTER.size - count * _SPAN.size
+    spans = list(_SPAN.iter_unpack(view[index : value.size - _FOOTER.size]))
+    # The views keep the mapping alive for as long as an array needs it; without buffers it goes at once.
+    return pickle.loads(view[:stream_length], buffers=[view[start : start + length] for start, length in spans])
+
+
+def _is_trivial(value: object, depth: int = 2) -> bool:
+    """Whether a value is small and of builtin types only: most arguments and results are, and 0.5 us will do."""
+    kind = type(value)
+    if kind in _ATOMS:
+        return True
+    if kind is str or kind is bytes:
+        return len(value) <= _SHORT_TEXT  # type: ignore[arg-type]
+    if kind is tuple or kind is list:
+        return depth > 0 and len(value) <= _SHORT_TUPLE and all(_is_trivial(part, depth - 1) for part in value)  # type: ignore[arg-type, attr-defined]
+    return kind is dict and not value
+
+
+class _Sink:
+    """What the pickler writes to: memory up to INLINE_MAX, then a memfd, so that a large stream never exists twice."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes | bytearray | memoryview] = []
+        self.size = 0
+        self.fd = -1
+        self.buffers: list[pickle.PickleBuffer] = []
+
+    def write(self, data: bytes | bytearray | pickle.PickleBuffer) -> int:
+        """Take any buffer: the C pickler hands large bytes over as they are."""
+        part = memoryview(data) if isinstance(data, pickle.PickleBuffer) else data
+        length = part.nbytes if isinstance(part, memoryview) else len(part)
+        self.size += length
+        if self.fd >= 0:
+            _write_all(self.fd, part)
+        else:
+            self._parts.append(part)
+            if self.size > INLINE_MAX:
+                self._move_to_file()
+        return length
+
+    def keep_out(self, buffer: pickle.PickleBuffer) -> bool:
+        """Decide on one buffer; True leaves it in the stream."""
+        if memoryview(buffer).nbytes < BUFFER_MIN:
+            return True
+        self.buffers.append(buffer)
+        return False
+
+    def finish(self) -> Value:
+        """Hand over what was written."""
+        if self.fd < 0 and not self.buffers:
+            return self._parts[0] if len(self._parts) == 1 and type(self._parts[0]) is bytes else b"".join(self._parts)
+        if self.fd < 0:
+            self._move_to_file()
+        return self._finish_file()
+
+    def discard(self) -> None:
+        """Free what a failed pickling left."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _move_to_file(self) -> None:
+        self.fd = os.memfd_create("processes-value", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        for part in self._parts:
+            _write_all(self.fd, part)
+        self._parts.clear()
+
+    def _finish_file(self) -> MemoryFile:
+        end, index = self.size, b""
+        for buffer in self.buffers:
+            start = -(-end // _ALIGNMENT) * _ALIGNMENT
+            with buffer.raw() as raw:
+                os.lseek(self.fd, start, os.SEEK_SET)
+                _write_all(self.fd, raw)
+                end = start + raw.nbytes
+                index += _SPAN.pack(start, raw.nbytes)
+        tail = index + _FOOTER.pack(self.size, len(self.buffers))
+        _write_all(self.fd, tail)
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
+        file, self.fd = MemoryFile(self.fd, end + len(tail)), -1
+        return file
+
+
+def _write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
+    view = memoryview(data).cast("B")
+    while view:  # One write(2) takes 2 GiB at most.
+        view = view[os.write(fd, view) :]
+
+
+def _dump_with(pickler: type[pickle.Pickler], value: object, modules: set[str] | None) -> Value:
+    sink = _Sink()
+    try:
+        by_value = pickler(sink, PROTOCOL, buffer_callback=sink.keep_out)
+        if modules is not None:
+            by_value.modules = modules  # type: ignore[attr-defined]
+        by_value.dump(value)
+        return sink.finish()
+    except BaseException:
+        sink.discard()
+        raise
+
+
+def _dump_by_value(value: object, modules: set[str] | None) -> Value:
+    """Cloudpickle it; modules that the other process could not find go by value for as long as this takes."""
+    import cloudpickle
+
+    if modules is not None:
+        modules.add("cloudpickle")
+    registered: list[Module] = []
+
+    class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped package
+        def reducer_override(self, obj: object) -> object:
+            module = _module_of(obj)
+            if module is not None and module != "__main__":
+                if is_importable(module):
+                    self.modules.add(module)
+                elif module in sys.modules and module not in cloudpickle.list_registry_pickle_by_value():
+                    cloudpickle.register_pickle_by_value(sys.modules[module])
+                    registered.append(sys.modules[module])
+            return super().reducer_override(obj)
+
+        modules: set[str] = set()  # noqa: RUF012  replaced per instance by _dump_with
+
+    try:
+        return _dump_with(ValuePickler, value, set() if modules is None else modules)
+    finally:
+        for module in registered:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+class _NeedsValueError(Exception):
+    """A class or function in the stream cannot be imported by name elsewhere."""
+
+
+class _PlainPickler(pickle.Pickler):
+    """Plain pickle that gives up at the first class or function that only exists here."""
+
+    modules: set[str] | None = None
+
+    def reducer_override(self, obj: object) -> Any:  # noqa: ANN401  the pickle protocol's own type
+        """Look at each class, function and instance; builtin containers and scalars never come here."""
+        module = _module_of(obj)
+        if module is not None:
+            if not is_importable(module):
+                raise _NeedsValueError(module)
+            if self.modules is not None:
+                self.modules.add(module)
+        return NotImplemented
+
+
+def _module_of(obj: object) -> str | None:
+    """Name of the module that loading `obj` would import by name; None for what holds no such name."""
+    kind = type(obj)
+    if kind is FunctionType or kind is BuiltinFunctionType or issubclass(kind, type):
+        name = getattr(obj, "__module__", None)
+        return name if isinstance(name, str) else None
+    return obj.__name__ if isinstance(obj, ModuleType) else None
+
+
+_importable: dict[str, tuple[Module, bool]] = {}  # {name: (the module asked about, answer)}
+
+
+def is_importable(name: str) -> bool:
+    """Whether another process with our sys.path would get this very module by importing `name`."""
+    module = sys.modules.get(name)
+    if module is None or name == "__main__":
+        return False
+    known = _importable.get(name)
+    if known is None or known[0] is not module:
+        known = _importable[name] = (module, _is_found_again(name, module))
+    return known[1]
+
+
+def _is_found_again(name: str, module: Module) -> bool:
+    if name.partition(".")[0] in sys.stdlib_module_names:
+        return True
+    spec = getattr(module, "__spec__", None)
+    parent = name.rpartition(".")[0]
+    if spec is None or (parent and not is_importable(parent)):
+        return False
+    path = getattr(sys.modules[parent], "__path__", None) if parent else None
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_spec", None)
+        try:
+            found = find(name, path) if find else None
+        except Exception:  # noqa: BLE001, S112  a foreign finder's trouble is its own
+            continue
+        if found is not None:
+            return bool(found.origin == spec.origin)
+    return False
+
+
+def may_import_elsewhere(names: set[str]) -> list[str]:
+    """Those of the modules that another process can import, in a fixed order."""
+    return sorted(name for name in names if is_importable(name))

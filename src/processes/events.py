@@ -1,0 +1,195 @@
+"""
+One vocabulary between the backends, the runner and the scheduler: what happened, and what to do.
+
+Pure. Events are in the past tense and come from a backend; commands are imperative and come from the scheduler. What
+an event carries for the report (values, failures, measures) passes the scheduler unseen.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from processes.failure import Failure
+
+
+class TaskStatus(enum.Enum):
+    """How a task stands."""
+
+    PENDING = "pending"
+    SUCCESS = "success"
+    ERRORED = "errored"
+    SKIPPED = "skipped"
+
+
+class Measure(NamedTuple):
+    """
+    What one attempt took. A tuple, since every attempt of every task makes one.
+
+    Instants are seconds of CLOCK_MONOTONIC, which all processes of a machine share; memory is in bytes, CPU in seconds.
+    """
+
+    started_at: float
+    ended_at: float
+    worker_pid: int | None = None
+    cpu_user: float | None = None
+    cpu_system: float | None = None
+    peak_memory: int | None = None
+    memory_growth: int | None = None
+    peak_source: str | None = None
+
+
+# ---- what happened ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    """An attempt has begun to run. A backend may leave it out where the end follows at once."""
+
+    attempt_id: int
+    at: float
+    worker_pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSucceeded:
+    """An attempt returned; `value` is the backend's handle of the result."""
+
+    attempt_id: int
+    value: object
+    measure: Measure
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """
+    An attempt ended without a result.
+
+    `retryable` tells whether the task's `retry_on` covers the cause. `error` is the exception itself where it lives in
+    this process: raised here, or made here for a time-out, a limit or a death.
+    """
+
+    attempt_id: int
+    failure: Failure
+    retryable: bool
+    measure: Measure
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptReturned:
+    """An attempt was not made, through no fault of its task: it is to be placed again and does not count."""
+
+    attempt_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsChanged:
+    """The backend takes another number of attempts at a time."""
+
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """Nothing happened but the time that the scheduler waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunBroken:
+    """The backend cannot go on: what runs is lost, nothing more can start."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLogged:
+    """A task logged something. Not for the scheduler."""
+
+    attempt_id: int
+    record: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class TroubleSeen:
+    """Something of the run's own went wrong and was mended. Not for the scheduler."""
+
+    text: str
+
+
+#: What the scheduler handles.
+SchedulerEvent = (
+    AttemptStarted | AttemptSucceeded | AttemptFailed | AttemptReturned | SlotsChanged | TimePassed | RunBroken
+)
+
+#: What a backend reports.
+BackendEvent = (
+    AttemptStarted | AttemptSucceeded | AttemptFailed | AttemptReturned | RunBroken | RecordLogged | TroubleSeen
+)
+
+
+# ---- what to do ------------------------------------------------------------------------------------------------------
+
+
+class SkipReason(enum.Enum):
+    """Why a task never ran."""
+
+    DEPENDENCY = "dependency"
+    DEADLINE = "deadline"
+    FAIL_FAST = "fail_fast"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class StartAttempt:
+    """Place attempt `number` (from 1) of a task."""
+
+    attempt_id: int
+    task: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAttempt:
+    """The run's deadline has passed: end this attempt; its end is still reported."""
+
+    attempt_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetryTask:
+    """Attempt `number` failed and another follows after `delay` seconds."""
+
+    task: int
+    number: int
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class FinishTask:
+    """A task has come to its end; attempt `number` was its last."""
+
+    task: int
+    number: int
+    succeeded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SkipTask:
+    """A task will not run; `culprit` is the task whose failure it is due to, where there is one."""
+
+    task: int
+    reason: SkipReason
+    culprit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseValue:
+    """Nobody needs the task's result any more."""
+
+    task: int
+
+
+Command = StartAttempt | CancelAttempt | RetryTask | FinishTask | SkipTask | ReleaseValue

@@ -1,0 +1,215 @@
+"""
+Errors a caller can catch.
+
+Each carries its facts as fields, reads as a sentence, and survives pickling. Runs in the parent and in the child.
+"""
+
+from __future__ import annotations
+
+import signal as _signals
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def _restore(kind: type[ProcessesError], args: tuple[object, ...], fields: dict[str, object]) -> ProcessesError:
+    """Build an error from its parts, without calling its `__init__`, whose parameters are not `args`."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
+
+class ProcessesError(Exception):
+    """Root of every error that this library raises on its own account."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle as class, message and fields: the default would call `__init__` with the message alone."""
+        return _restore, (type(self), self.args, dict(self.__dict__))
+
+
+class CircularDependencyError(ProcessesError):
+    """Tasks wait for each other; the message shows one such circle."""
+
+
+class DependencyNotFoundError(ProcessesError):
+    """
+    A task depends on a task that is not in the process.
+
+    Attributes:
+        task_name: The first task, in the order given, that misses a dependency.
+        missing_dep: The name it misses.
+        missing: Every (task name, missing name) of the process, the first one included.
+    """
+
+    def __init__(
+        self, task_name: str, missing_dep: str, *, missing: Sequence[tuple[str, str]] | None = None
+    ) -> None:
+        """Name the first gap, then all others."""
+        self.task_name = task_name
+        self.missing_dep = missing_dep
+        self.missing = tuple(missing) if missing else ((task_name, missing_dep),)
+        super().__init__("; ".join(f"Task '{task}' depends on missing task: '{gap}'" for task, gap in self.missing))
+
+
+class TaskNotFoundError(ProcessesError):
+    """No task of that name is in the process; `task_name` is the name asked for."""
+
+    def __init__(self, task_name: str) -> None:
+        """Name the task asked for."""
+        self.task_name = task_name
+        super().__init__(f"Task not found: '{task_name}'")
+
+
+class TaskTimeoutError(ProcessesError, TimeoutError):
+    """
+    An attempt ran longer than its task's time-out, or past the run's deadline.
+
+    Attributes:
+        task_name: The task.
+        timeout: The limit that was passed, in seconds.
+        is_deadline: True where the limit was the whole run's deadline.
+    """
+
+    def __init__(self, message: str, *, task_name: str, timeout: float, is_deadline: bool = False) -> None:
+        """Keep the facts beside the sentence."""
+        self.task_name = task_name
+        self.timeout = timeout
+        self.is_deadline = is_deadline
+        super().__init__(message)
+
+    @classmethod
+    def of_attempt(cls, task_name: str, timeout: float) -> Self:
+        """An attempt passed its task's `timeout`, in seconds as the user wrote it."""
+        return cls(f"Task '{task_name}' timed out after {timeout}s", task_name=task_name, timeout=timeout)
+
+    @classmethod
+    def of_deadline(cls, task_name: str, deadline: float) -> Self:
+        """The run's `deadline`, in seconds after its start, passed while the attempt ran."""
+        return cls(
+            f"Task '{task_name}' was stopped: the run's deadline of {deadline}s passed",
+            task_name=task_name,
+            timeout=deadline,
+            is_deadline=True,
+        )
+
+
+class MemoryLimitError(ProcessesError, MemoryError):
+    """
+    An attempt used more memory than its task's `memory_limit`; sizes are in bytes.
+
+    Attributes:
+        task_name: The task.
+        limit: What was allowed.
+        used: What was seen when the attempt was stopped.
+    """
+
+    def __init__(self, task_name: str, limit: int, used: int) -> None:
+        """Say both sizes."""
+        self.task_name = task_name
+        self.limit = limit
+        self.used = used
+        super().__init__(
+            f"Task '{task_name}' used {used / 2**20:.0f} MiB, over its memory limit of {limit / 2**20:.0f} MiB"
+        )
+
+
+class WorkerCrashedError(ProcessesError):
+    """
+    The child that ran an attempt died of a cause that was not ours.
+
+    Attributes:
+        task_name: The task whose attempt it ran.
+        signal: Name of the signal that killed it, such as "SIGSEGV", or None.
+        exitcode: Its exit code where it exited by itself, or None.
+        pid: Its process id.
+        seconds: How long the attempt had run.
+        peak_memory: The child's highest resident memory in bytes, or None where not known.
+    """
+
+    def __init__(
+        self, task_name: str, *, status: int, pid: int, seconds: float, peak_memory: int | None = None
+    ) -> None:
+        """`status` is -N for signal N, else an exit code, as `subprocess.Popen.returncode` has it."""
+        self.task_name = task_name
+        self.signal = signal_name(-status) if status < 0 else None
+        self.exitcode = status if status >= 0 else None
+        self.pid = pid
+        self.seconds = seconds
+        self.peak_memory = peak_memory
+        how = f"was killed by {self.signal}" if self.signal else f"exited with code {status}"
+        peak = f", peak {peak_memory / 2**20:.0f} MiB" if peak_memory else ""
+        hint = (
+            " Nobody here sent it: the system may have run out of memory (see dmesg)."
+            if self.signal == "SIGKILL"
+            else ""
+        )
+        super().__init__(f"Task '{task_name}': its child (pid {pid}) {how} after {seconds:.1f} s{peak}.{hint}")
+
+
+class WorkerStartError(ProcessesError):
+    """
+    Children cannot be started, so the run was ended.
+
+    Attributes:
+        stderr: What the child wrote before it died, or the traceback of the initializer.
+        report: What had happened until then, or None where the run had not begun.
+    """
+
+    def __init__(self, message: str, *, stderr: str = "") -> None:
+        """Say what failed, then what the child said."""
+        self.stderr = stderr
+        self.report: object | None = None
+        super().__init__(f"{message}\n{stderr}".rstrip() if stderr else message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Leave the report out: it may hold what no pickle can."""
+        return _restore, (type(self), self.args, {**self.__dict__, "report": None})
+
+
+class UnpicklableError(ProcessesError):
+    """
+    A value cannot travel between processes.
+
+    Attributes:
+        task_name: The task it belongs to.
+        what: Which of the task's values: "args[0]", "kwargs['db']", "function", "result", ...
+        reason: What the pickler said.
+    """
+
+    def __init__(self, task_name: str, what: str, reason: str) -> None:
+        """Name task and value, then the way out."""
+        self.task_name = task_name
+        self.what = what
+        self.reason = reason
+        way_out = (
+            "Return plain data"
+            if what == "result"
+            else "Pass plain data and open files, locks and connections inside the task"
+        )
+        super().__init__(f"Task '{task_name}': {what} cannot be pickled: {reason}. {way_out}, or use parallel=\"threads\".")
+
+
+class RemoteTaskError(ProcessesError):
+    """
+    Stands for an exception that was raised in another process.
+
+    Attributes:
+        exception_type: The original's type, qualified by its module unless it is a builtin.
+        traceback_str: The original's traceback, as text.
+    """
+
+    def __init__(self, exception_type: str, message: str, traceback_str: str = "") -> None:
+        """Read like the original."""
+        self.exception_type = exception_type
+        self.traceback_str = traceback_str
+        super().__init__(f"{exception_type}: {message}" if message else exception_type)
+
+
+def signal_name(number: int) -> str:
+    """Name of a signal, "SIGSEGV" for 11; "signal 40" where it has none."""
+    try:
+        return _signals.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

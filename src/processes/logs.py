@@ -1,0 +1,366 @@
+"""
+A log record's trip: handler in the child, listener and files in the parent.
+
+In the child, a handler on the root logger turns each record into plain data and puts it on the worker's channel before
+the logging call returns, so the last words of a child that is killed a moment later are not lost. In the parent, one
+`QueueListener` hands each record once to the task's logfile, once to the handlers that the user put on `task.logger`,
+and once, subject to its levels, to the logger of its own name. Files are shared: one open file per path, however many
+tasks write to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.handlers
+import os
+import queue
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from processes.error_data import ErrorData
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: Application's switch for everything this library logs itself: handlers and levels set on it are obeyed.
+LIBRARY_LOGGER = "processes"
+
+LINE_FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
+
+#: Types that a record's arguments and extras keep on their way; anything else becomes text in the child.
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+
+#: What only the process that made it can use, or what `makeLogRecord` restores by itself.
+_NOT_SENT = frozenset({"exc_info", "args", "msg", "message", "asctime"})
+
+logging.getLogger(LIBRARY_LOGGER).addHandler(logging.NullHandler())
+
+
+class TaskLogger(logging.Logger):
+    """
+    A task's own logger.
+
+    It is not in logging's registry, where names stay for ever and every level set sweeps all of them. Its records go to
+    its own handlers, then to the application as if the logger `processes` had made them: subject to its level.
+    """
+
+    def __init__(self, task_name: str) -> None:
+        """Everything passes: handlers and the application's levels decide."""
+        super().__init__(f"{LIBRARY_LOGGER}.{task_name}", logging.DEBUG)
+        self.parent = logging.getLogger(LIBRARY_LOGGER)
+
+    def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """Own handlers first; the application's only where its level lets the record through."""
+        for handler in self.handlers:
+            if record.levelno >= handler.level:
+                handler.handle(record)
+        if self.propagate and self.parent is not None and self.parent.isEnabledFor(record.levelno):
+            self.parent.callHandlers(record)
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        """In another process, the logger of that name: its handlers stay here."""
+        return logging.getLogger, (self.name,)
+
+
+class TaskFormatter(logging.Formatter):
+    """A line per record; a failure's facts follow its first line, its traceback comes last."""
+
+    def __init__(self) -> None:
+        """The format of 7.0.4's files."""
+        super().__init__(LINE_FORMAT)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Put the facts of `record.task_context` between message and traceback."""
+        context = getattr(record, "task_context", None)
+        if not isinstance(context, dict):
+            return super().format(record)
+        record.message = record.getMessage()
+        record.asctime = self.formatTime(record, self.datefmt)
+        return "\n".join([self.formatMessage(record), *_failure_lines(context), "", (record.exc_text or "").rstrip()])
+
+
+def _failure_lines(context: dict[str, Any]) -> Iterator[str]:
+    yield ""
+    yield f"Function: {context['function']}"
+    yield f"Args: {context['args']!r}"
+    yield f"Kwargs: {context['kwargs']!r}"
+    yield f"Downstream impact: {', '.join(context['downstream_impact']) or '-'}"
+    yield f"Traced vars location: {context['traced_vars_location'] or '-'}"
+    if context["traced_vars"]:
+        yield "Traced vars:"
+        yield from (f"  {name} = {text}" for name, text in context["traced_vars"].items())
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+_files: weakref.WeakValueDictionary[str, logging.handlers.WatchedFileHandler] = weakref.WeakValueDictionary()
+_files_lock = threading.Lock()
+
+
+def file_handler(path: str) -> logging.Handler:
+    """
+    The handler of a logfile: the same one for everybody who names the same path.
+
+    Its file is opened at the first record and again after a rotation or a `close()`.
+
+    Raises:
+        OSError: The file cannot be opened for appending.
+    """
+    with open(path, "a", encoding="utf-8"):
+        pass  # It exists from now on, also where its task never runs.
+    with _files_lock:
+        handler = _files.get(path)
+        if handler is None:
+            handler = logging.handlers.WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace", delay=True)
+            handler.setLevel(logging.INFO)
+            handler.setFormatter(TaskFormatter())
+            _files[path] = handler
+        return handler
+
+
+# ---- the parent's side -----------------------------------------------------------------------------------------------
+
+
+class Destination:
+    """Where the records of one task go."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        """Deliver to a task's logger."""
+        self.logger = logger
+
+    def deliver(self, record: logging.LogRecord) -> None:
+        """A record that the task made itself: to the task's handlers, then to the logger of its own name."""
+        for handler in self.logger.handlers:
+            if record.levelno >= handler.level:
+                handler.handle(record)
+        own = logging.getLogger(record.name)
+        if own.isEnabledFor(record.levelno):
+            own.handle(record)
+
+
+class Listener(logging.handlers.QueueListener):
+    """The one thread that writes what children log. What a handler raises costs that record, not the others."""
+
+    def __init__(self) -> None:
+        """Wait on a queue of (deliver, record)."""
+        super().__init__(queue.SimpleQueue())
+        self.troubles: list[str] = []
+
+    def handle(self, record: Any) -> None:  # noqa: ANN401  the base class says LogRecord; ours are pairs
+        """Deliver one record."""
+        deliver, made = record
+        try:
+            deliver(made)
+        except Exception as trouble:  # noqa: BLE001  foreign handlers
+            text = f"a log record could not be written: {type(trouble).__name__}: {trouble}"
+            if text not in self.troubles:
+                self.troubles.append(text)
+
+    def put(self, deliver: Callable[[logging.LogRecord], None], record: logging.LogRecord) -> None:
+        """Queue a record; never waits."""
+        self.queue.put_nowait((deliver, record))
+
+    def stop(self) -> None:
+        """Write what is queued, then end the thread; safe to repeat."""
+        if self._thread is not None:
+            super().stop()
+
+
+def task_record(logger: logging.Logger, level: int, message: str, at: float | None = None) -> logging.LogRecord:
+    """A line of the library's own about a task, made at wall-clock time `at` (seconds since the epoch)."""
+    record = logger.makeRecord(logger.name, level, "(processes)", 0, message, (), None)
+    if at is not None:
+        record.created, record.msecs = at, int(at % 1 * 1000)
+    return record
+
+
+def failure_record(logger: logging.Logger, error: BaseException | None, data: ErrorData, at: float) -> logging.LogRecord:
+    """The one record that tells of a task's failure."""
+    record = task_record(logger, logging.ERROR, data.exception.replace("%", "%%") and data.exception, at)
+    record.task_context = data.context()
+    if error is not None:
+        record.exc_info = (type(error), error, error.__traceback__)
+    record.exc_text = data.traceback_str.rstrip()
+    return record
+
+
+def snapshot() -> tuple[dict[str, tuple[int, bool, bool]], int]:
+    """Levels and switches of every logger, as a child is to have them: (loggers, `logging.disable`)."""
+    loggers = {"": (logging.root.level, True, logging.root.disabled)}
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and (logger.level or not logger.propagate or logger.disabled):
+            loggers[name] = (logger.level, logger.propagate, logger.disabled)
+    return loggers, logging.root.manager.disable
+
+
+# ---- the child's side ------------------------------------------------------------------------------------------------
+
+
+class ShippingHandler(logging.Handler):
+    """Turns each record of this process into plain data and sends it off before the logging call returns."""
+
+    def __init__(self, ship: Callable[[dict[str, object]], None]) -> None:
+        """`ship` takes a record's plain fields."""
+        super().__init__()
+        self._ship = ship
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one record; one that cannot be rendered arrives as text that says so."""
+        try:
+            fields = record_fields(record)
+        except Exception as trouble:  # noqa: BLE001  foreign arguments
+            fields = {
+                "name": record.name,
+                "levelno": record.levelno,
+                "levelname": record.levelname,
+                "msg": f"(this record could not be rendered: {type(trouble).__name__}) {str(record.msg)[:1000]}",
+                "args": None,
+                "created": record.created,
+                "msecs": record.msecs,
+            }
+        self._ship(fields)
+
+
+def record_fields(record: logging.LogRecord) -> dict[str, object]:
+    """A record as plain data: arguments that are not plain scalars are merged into the text, exceptions are rendered."""
+    fields = {name: value if type(value) in _SCALARS else str(value) for name, value in record.__dict__.items() if name not in _NOT_SENT}
+    args = record.args
+    if isinstance(record.msg, str) and (not args or (type(args) is tuple and all(type(value) in _SCALARS for value in args))):
+        fields["msg"], fields["args"] = record.msg, args or None
+        if args:
+            record.getMessage()  # A format that does not fit is found here, where it can be said.
+    else:
+        fields["msg"], fields["args"] = record.getMessage(), None
+    if record.exc_info and not record.exc_text:
+        fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
+    return fields
+
+
+def restore(fields: dict[str, object]) -> logging.LogRecord:
+    """The record again, in the parent."""
+    return logging.makeLogRecord(fields)
+
+
+def take_over(loggers: dict[str, tuple[int, bool, bool]], disabled: int, handler: logging.Handler) -> None:
+    """
+    Make this process's logging that of the parent, with `handler` in the place of every handler.
+
+    INFO and above reach the handler even where the parent's root is set higher: the task's file wants them.
+    """
+    for logger in list(logging.root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger):
+            logger.handlers = []
+    logging.root.handlers = [handler]
+    for name, (level, propagate, is_disabled) in loggers.items():
+        logger = logging.getLogger(name)
+        logger.setLevel(level if name else min(level, logging.INFO))
+        logger.disabled = is_disabled
+        if name and not propagate:
+            logger.propagate = False
+            logger.handlers = [handler]
+    logging.disable(disabled)
+
+
+# ---- sequential and thread mode --------------------------------------------------------------------------------------
+
+
+class _Current(threading.local):
+    """The task that runs in this thread, if one does."""
+
+    destination: Destination | None = None
+
+
+_current = _Current()
+
+
+class _ThreadHandler(logging.Handler):
+    """Hands a record to the task of the thread that made it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        destination = _current.destination
+        if destination is not None:
+            for handler in destination.logger.handlers:
+                if record.levelno >= handler.level:
+                    handler.handle(record)
+
+
+class _AtOwnLevel(logging.Filter):
+    """Keeps from the application's handlers what its root level would have stopped."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self._level = level
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= self._level or logging.getLogger(record.name).getEffectiveLevel() != logging.root.level
+
+
+_capture_lock = threading.Lock()
+_captures = 0
+_undo: Callable[[], None] | None = None
+
+
+@contextlib.contextmanager
+def thread_capture() -> Iterator[None]:
+    """
+    While this lasts, what a task logs in its own thread goes to the task's file too, from INFO on.
+
+    Where the root level is higher it is lowered for the time, and the root's handlers are kept from what it would have
+    stopped. Runs may overlap: the first begins it, the last ends it.
+    """
+    global _captures, _undo  # noqa: PLW0603  the root logger is global too
+    with _capture_lock:
+        _captures += 1
+        if _captures == 1:
+            _undo = _begin_capture()
+    try:
+        yield
+    finally:
+        with _capture_lock:
+            _captures -= 1
+            if _captures == 0 and _undo is not None:
+                _undo()
+
+
+def _begin_capture() -> Callable[[], None]:
+    root, handler = logging.root, _ThreadHandler()
+    level, filter_ = root.level, _AtOwnLevel(root.level)
+    filtered = list(root.handlers) if level > logging.INFO else []
+    root.addHandler(handler)
+    if level > logging.INFO:
+        for other in filtered:
+            other.addFilter(filter_)
+        root.setLevel(logging.INFO)
+
+    def undo() -> None:
+        root.removeHandler(handler)
+        handler.close()
+        for other in filtered:
+            other.removeFilter(filter_)
+        if level > logging.INFO and root.level == logging.INFO:
+            root.setLevel(level)
+
+    return undo
+
+
+@contextlib.contextmanager
+def records_of(destination: Destination | None) -> Iterator[None]:
+    """Within this, records made by this thread are the task's."""
+    before, _current.destination = _current.destination, destination
+    try:
+        yield
+    finally:
+        _current.destination = before
+
+
+def wall_clock_offset() -> float:
+    """Seconds to add to CLOCK_MONOTONIC for seconds since the epoch."""
+    return time.time() - time.monotonic()
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """A logfile's path as it will be opened, wherever the program goes later."""
+    return os.path.abspath(os.fspath(path))

@@ -1,0 +1,250 @@
+"""
+Which attempt starts when: an event and the time in, commands out.
+
+Pure: no clock, no thread, no process, no user value. The scheduler alone owns the graph, retries, skips and the run's
+deadline; how long one attempt may take, and how much memory, belongs to the backend, which alone knows when it began.
+
+States of a task: waiting (for dependencies) -> ready -> running -> done, or running -> delayed -> ready for a retry,
+or anything -> done by a skip. A failed task skips what depends on it and nothing else. An event costs time for the
+task it is about and its direct dependants; a skip visits each task that it skips once.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from typing import TYPE_CHECKING
+
+from processes.events import (
+    AttemptFailed,
+    AttemptReturned,
+    AttemptStarted,
+    AttemptSucceeded,
+    CancelAttempt,
+    Command,
+    FinishTask,
+    ReleaseValue,
+    RetryTask,
+    RunBroken,
+    SchedulerEvent,
+    SkipReason,
+    SkipTask,
+    SlotsChanged,
+    StartAttempt,
+    TimePassed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from processes.spec import TaskSpec
+
+
+class TaskState(enum.Enum):
+    """Where a task stands for the scheduler."""
+
+    WAITING = enum.auto()
+    READY = enum.auto()
+    RUNNING = enum.auto()
+    DELAYED = enum.auto()
+    DONE = enum.auto()
+
+
+class UnexpectedEventError(Exception):
+    """An event that does not fit the scheduler's state: a backend's defect. Nothing was changed."""
+
+
+class Scheduler:
+    """
+    The state of one run.
+
+    Args:
+        specs: The tasks, in an order in which each comes after its dependencies. Ready tasks start in this order.
+        slots: How many attempts the backend takes at first.
+        deadline: The instant after which nothing runs any more, or None.
+        fail_fast: Start nothing more once a task has failed; what runs may end.
+    """
+
+    def __init__(
+        self, specs: Sequence[TaskSpec], *, slots: int, deadline: float | None = None, fail_fast: bool = False
+    ) -> None:
+        """Nothing is started before `start`."""
+        self._specs = specs
+        self._slots = slots
+        self._deadline = deadline
+        self._fail_fast = fail_fast
+        self._states = [TaskState.WAITING] * len(specs)
+        self._missing = [len(spec.dependencies) for spec in specs]  # dependencies that have not succeeded yet
+        self._consumers = [0] * len(specs)  # dependants that are not done yet
+        self._dependants: list[list[int]] = [[] for _ in specs]
+        for task, spec in enumerate(specs):
+            for dependency in spec.dependencies:
+                self._dependants[dependency].append(task)
+                self._consumers[dependency] += 1
+        self._attempts = [0] * len(specs)  # attempts that ended
+        self._ready: list[int] = []  # heap of positions
+        self._delayed: list[tuple[float, int]] = []  # heap of (instant, position)
+        self._running: dict[int, int] = {}  # {attempt id: position}
+        self._next_attempt_id = 1
+        self._left = len(specs)
+        self._stop: tuple[SkipReason, int | None] | None = None  # once set, nothing more starts
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every task has come to its end."""
+        return self._left == 0
+
+    @property
+    def wake_at(self) -> float | None:
+        """The instant at which time itself changes something: a retry falls due, or the deadline passes."""
+        instants = [self._delayed[0][0]] if self._delayed else []
+        if self._deadline is not None and self._stop is None:
+            instants.append(self._deadline)
+        return min(instants, default=None)
+
+    def start(self, now: float) -> list[Command]:
+        """Begin the run."""
+        for task, missing in enumerate(self._missing):
+            if missing == 0:
+                self._make_ready(task)
+        commands: list[Command] = []
+        self._go_on(now, commands)
+        return commands
+
+    def handle(self, event: SchedulerEvent, now: float) -> list[Command]:
+        """
+        Take in one event.
+
+        Raises:
+            UnexpectedEventError: It names an attempt that is not running.
+        """
+        commands: list[Command] = []
+        match event:
+            case AttemptSucceeded(attempt_id):
+                self._succeed(self._end_attempt(attempt_id), commands)
+            case AttemptFailed(attempt_id, _, retryable):
+                self._fail(self._end_attempt(attempt_id), now, commands, retryable=retryable)
+            case AttemptReturned(attempt_id):
+                self._take_back(attempt_id, commands)
+            case AttemptStarted(attempt_id):
+                self._check_running(attempt_id)
+            case SlotsChanged(slots):
+                self._slots = slots
+            case RunBroken():
+                self._lose_all(commands)
+            case TimePassed():
+                pass
+        self._go_on(now, commands)
+        return commands
+
+    def _go_on(self, now: float, commands: list[Command]) -> None:
+        """What may follow any event: the deadline, retries that fell due, new attempts."""
+        if self._deadline is not None and now >= self._deadline and self._stop is None and self._left:
+            self._stop_run(SkipReason.DEADLINE, None, commands)
+            commands += [CancelAttempt(attempt_id) for attempt_id in self._running]
+        while self._delayed and self._delayed[0][0] <= now:
+            self._make_ready(heapq.heappop(self._delayed)[1])
+        while self._ready and len(self._running) < self._slots:
+            self._start_attempt(heapq.heappop(self._ready), commands)
+
+    def _make_ready(self, task: int) -> None:
+        self._states[task] = TaskState.READY
+        heapq.heappush(self._ready, task)
+
+    def _start_attempt(self, task: int, commands: list[Command]) -> None:
+        attempt_id = self._next_attempt_id
+        self._next_attempt_id += 1
+        self._states[task] = TaskState.RUNNING
+        self._running[attempt_id] = task
+        commands.append(StartAttempt(attempt_id, task, self._attempts[task] + 1))
+
+    def _check_running(self, attempt_id: int) -> None:
+        if attempt_id not in self._running:
+            msg = f"attempt {attempt_id} is not running"
+            raise UnexpectedEventError(msg)
+
+    def _end_attempt(self, attempt_id: int) -> int:
+        self._check_running(attempt_id)
+        task = self._running.pop(attempt_id)
+        self._attempts[task] += 1
+        return task
+
+    def _succeed(self, task: int, commands: list[Command]) -> None:
+        self._finish(task, commands, succeeded=True)
+        for dependant in self._dependants[task]:
+            self._missing[dependant] -= 1
+            if self._missing[dependant] == 0 and self._states[dependant] is TaskState.WAITING:
+                self._make_ready(dependant)
+
+    def _fail(self, task: int, now: float, commands: list[Command], *, retryable: bool) -> None:
+        spec, made = self._specs[task], self._attempts[task]
+        if retryable and made <= spec.retries and self._stop is None:
+            delay = spec.delay_before(made + 1)
+            commands.append(RetryTask(task, made, delay))
+            self._states[task] = TaskState.DELAYED
+            heapq.heappush(self._delayed, (now + delay, task))
+            return
+        self._finish_failed(task, commands)
+        if self._fail_fast and self._stop is None:
+            self._stop_run(SkipReason.FAIL_FAST, task, commands)
+
+    def _finish_failed(self, task: int, commands: list[Command]) -> None:
+        self._finish(task, commands, succeeded=False)
+        self._skip_dependants(task, commands)
+
+    def _take_back(self, attempt_id: int, commands: list[Command]) -> None:
+        self._check_running(attempt_id)
+        task = self._running.pop(attempt_id)
+        if self._stop is None:
+            self._make_ready(task)
+        else:
+            self._give_up(task, *self._stop, commands)
+
+    def _finish(self, task: int, commands: list[Command], *, succeeded: bool) -> None:
+        commands.append(FinishTask(task, self._attempts[task], succeeded))
+        self._end_task(task, commands)
+        if succeeded and not self._specs[task].keep_result and self._consumers[task] == 0:
+            commands.append(ReleaseValue(task))
+
+    def _end_task(self, task: int, commands: list[Command]) -> None:
+        """Count a task as done, and give up what only it still needed."""
+        self._states[task] = TaskState.DONE
+        self._left -= 1
+        for dependency in self._specs[task].dependencies:
+            self._consumers[dependency] -= 1
+            if self._consumers[dependency] == 0 and not self._specs[dependency].keep_result:
+                commands.append(ReleaseValue(dependency))
+
+    def _skip(self, task: int, reason: SkipReason, culprit: int | None, commands: list[Command]) -> None:
+        commands.append(SkipTask(task, reason, culprit))
+        self._end_task(task, commands)
+
+    def _skip_dependants(self, failed: int, commands: list[Command]) -> None:
+        queue = [failed]
+        for task in queue:  # grows while it is walked: breadth first
+            for dependant in self._dependants[task]:
+                if self._states[dependant] is not TaskState.DONE:
+                    self._skip(dependant, SkipReason.DEPENDENCY, failed, commands)
+                    queue.append(dependant)
+
+    def _stop_run(self, reason: SkipReason, culprit: int | None, commands: list[Command]) -> None:
+        """Skip whatever has not started; what runs ends by itself or is cancelled by the caller."""
+        self._stop = (reason, culprit)
+        self._ready.clear()
+        self._delayed.clear()
+        for task in range(len(self._specs)):
+            if self._states[task] not in (TaskState.DONE, TaskState.RUNNING):
+                self._give_up(task, reason, culprit, commands)
+
+    def _give_up(self, task: int, reason: SkipReason, culprit: int | None, commands: list[Command]) -> None:
+        """A task that never ran is skipped; one whose attempts failed so far has failed."""
+        if self._attempts[task]:
+            self._finish_failed(task, commands)
+        else:
+            self._skip(task, reason, culprit, commands)
+
+    def _lose_all(self, commands: list[Command]) -> None:
+        if self._stop is None:
+            self._stop_run(SkipReason.BROKEN, None, commands)
+        for attempt_id in list(self._running):
+            self._take_back(attempt_id, commands)

@@ -1,0 +1,219 @@
+"""
+Memory and CPU of a process: what it uses now, and what one attempt used.
+
+Runs in the child (its own figures) and in the parent (a child's figures, and how many CPUs there are).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KIB = 1024
+
+#: A peak this far above the present memory belongs to an earlier attempt and is reset; nearer, the reset (115 us)
+#: would cost more than the figure gains.
+PEAK_SLACK = 2**20
+
+_PAGE_SIZE = resource.getpagesize()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one attempt used; None where it is not known."""
+
+    #: Highest resident memory of the child while the attempt ran, in bytes.
+    peak_memory: int | None = None
+    #: Resident memory at the attempt's end less that at its start, in bytes.
+    memory_growth: int | None = None
+    #: CPU time in user mode, seconds; children that the task waited for are included.
+    cpu_user: float | None = None
+    #: CPU time in the kernel, seconds; as above.
+    cpu_system: float | None = None
+    #: How the peak was found: "VmHWM" (the child, exact to 1 MiB), "wait4" (the same figure, of a child that died),
+    #: "sampled" (child and descendants, every 20 ms), None where there is none.
+    peak_source: str | None = None
+
+
+class Reading(NamedTuple):
+    """What this process has used so far: CPU in seconds, memory in bytes."""
+
+    cpu_user: float
+    cpu_system: float
+    peak: int
+    resident: int
+
+
+class OwnUsage:
+    """
+    This process's CPU and memory, 5 us a reading.
+
+    Sources: ru_utime, ru_stime of the process and of the children it waited for (microseconds; `os.times` counts in
+    ticks of 10 ms) and ru_maxrss, which on Linux follows VmHWM: getrusage(2). Resident memory: second field of
+    /proc/self/statm, in pages: proc(5).
+    """
+
+    def __init__(self) -> None:
+        """Keep statm open; a process without /proc reads zero resident bytes and resets nothing."""
+        self._statm = -1
+        with contextlib.suppress(OSError):
+            self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self) -> Reading:
+        """Now."""
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return Reading(
+            own.ru_utime + children.ru_utime, own.ru_stime + children.ru_stime, own.ru_maxrss * KIB, self._resident()
+        )
+
+    def forget_peak(self, last: Reading) -> None:
+        """Make the peak the present memory, where an earlier attempt left it more than PEAK_SLACK above."""
+        if last.peak - last.resident > PEAK_SLACK:
+            with contextlib.suppress(OSError), open("/proc/self/clear_refs", "wb") as clear_refs:
+                clear_refs.write(b"5")  # "reset the peak resident set size", proc(5)
+
+    def _resident(self) -> int:
+        try:
+            return int(os.pread(self._statm, 64, 0).split(b" ", 2)[1]) * _PAGE_SIZE
+        except (OSError, IndexError, ValueError):  # A task closed the descriptor, or it is another file by now.
+            return 0
+
+
+def private_bytes(pid: int) -> int:
+    """
+    Memory that a process alone answers for: anonymous and swapped, in bytes; 0 where it is gone.
+
+    Mapped inputs (shared, in a memfd) do not count: the process that made them did not choose who maps them.
+    Source: RssAnon and VmSwap in /proc/PID/status, in KiB, proc(5).
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_bytes()
+    except OSError:
+        return 0
+    return sum(int(size) for size in re.findall(rb"^(?:RssAnon|VmSwap):\s*(\d+) kB", status, re.MULTILINE)) * KIB
+
+
+def descendants(pid: int) -> list[int]:
+    """
+    Ids of all living descendants of a process, nearest first.
+
+    Source: /proc/PID/task/TID/children, proc(5); psutil, which reads all of /proc, where the kernel lacks it.
+    """
+    found: list[int] = []
+    queue = [pid]
+    while queue:
+        children = _children(queue.pop())
+        found += children
+        queue += children
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+        texts = [Path(f"/proc/{pid}/task/{thread}/children").read_text() for thread in threads]
+    except FileNotFoundError:
+        return _children_by_scan(pid) if Path(f"/proc/{pid}").exists() else []
+    except OSError:
+        return []
+    return [int(child) for text in texts for child in text.split()]
+
+
+def _children_by_scan(pid: int) -> list[int]:
+    import psutil
+
+    try:
+        return [child.pid for child in psutil.Process(pid).children()]
+    except psutil.Error:
+        return []
+
+
+def tree_private_bytes(pid: int) -> int:
+    """`private_bytes` of a process and all its descendants."""
+    return private_bytes(pid) + sum(private_bytes(child) for child in descendants(pid))
+
+
+def usable_cpus() -> int:
+    """
+    CPUs that this process may use: those of its affinity, cut by its cgroup's quota; at least 1.
+
+    A quota of 2.5 CPUs counts as 3. Source: sched_getaffinity(2); cpu.max, cgroup-v2; cpu.cfs_quota_us, cgroup-v1.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cpus = len(os.sched_getaffinity(0))
+    else:
+        cpus = os.cpu_count() or 1
+    quota = _cgroup_quota()
+    return max(1, min(cpus, -int(-quota // 1)) if quota else cpus)
+
+
+def _cgroup_quota(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float | None:
+    """The tightest quota, in CPUs, of the cgroups this process is in, or None where there is none."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return None
+    quotas: list[float] = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            quotas += _quotas_upwards(root, path, _quota_v2)
+        elif "cpu" in controllers.split(","):
+            quotas += _quotas_upwards(root / controllers, path, _quota_v1)
+    return min(quotas, default=None)
+
+
+def _quotas_upwards(root: Path, path: str, read: Callable[[Path], float | None]) -> list[float]:
+    """A limit on any enclosing group holds too."""
+    parts = [part for part in path.split("/") if part not in ("", "..")]
+    folders = [root.joinpath(*parts[:count]) for count in range(len(parts) + 1)]
+    return [quota for quota in map(read, folders) if quota]
+
+
+def _quota_v2(folder: Path) -> float | None:
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else int(quota) / int(period)
+
+
+def _quota_v1(folder: Path) -> float | None:
+    try:
+        quota = int((folder / "cpu.cfs_quota_us").read_text())
+        period = int((folder / "cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        return None
+    return quota / period if quota > 0 else None
+
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?\s*", re.IGNORECASE)
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def parse_size(size: object) -> int:
+    """
+    A size in bytes, from an int or a text such as "512MiB" or "2GB".
+
+    Raises:
+        TypeError: Neither an int nor a str.
+        ValueError: Not above zero, or no such unit.
+    """
+    if isinstance(size, bool) or not isinstance(size, int | str):
+        msg = f"a size is an int in bytes or a text such as '512MiB', got {size!r}"
+        raise TypeError(msg)
+    found = _SIZE.fullmatch(str(size))
+    bytes_ = int(float(found[1]) * _UNITS[(found[2] or "").upper()]) if found else 0
+    if bytes_ <= 0:
+        msg = f"a size is a number above 0 with an optional unit (kB, MB, GB, KiB, MiB, GiB), got {size!r}"
+        raise ValueError(msg)
+    return bytes_

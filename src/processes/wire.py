@@ -1,0 +1,404 @@
+"""
+Messages between parent, keeper and workers, to datagrams and back.
+
+Both ends of the contract are in this file. A message is one datagram on a `SOCK_SEQPACKET` socket: it arrives whole or
+not at all, whatever happens to its sender. What does not fit goes as one memfd whose descriptor travels in the
+datagram's place, and more descriptors than one datagram takes go ahead in datagrams of their own. User objects ride as
+opaque bytes; everything else is plain data.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import os
+import pickle
+import socket
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from processes.blob import INLINE_MAX, PROTOCOL, MemoryFile
+from processes.events import Measure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from processes.attempt import Injection
+    from processes.blob import Value
+
+#: Descriptors in one datagram: the kernel takes 253 (SCM_MAX_FD, unix(7)).
+DESCRIPTORS_MAX = 250
+
+#: Receive buffer: a datagram that carries an inline value and its header.
+_BUFFER_SIZE = INLINE_MAX + 64 * 1024
+
+_DESCRIPTOR_SPACE = socket.CMSG_SPACE((DESCRIPTORS_MAX + 3) * array.array("i").itemsize)
+
+# Kinds of message: the first byte of each. The second byte holds the flags.
+JOB = 1  # parent to worker: an attempt
+READY = 2  # worker to parent: set up, and what memory it holds
+SUCCEEDED = 3  # worker to parent: an attempt returned
+FAILED = 4  # worker to parent: an attempt raised
+LOGGED = 5  # worker to parent: an attempt logged
+UNFIT = 6  # worker to parent: the initializer failed
+START = 7  # parent to keeper: start a worker
+STARTED = 8  # keeper to parent: a worker's pid and pidfd
+EXITED = 9  # keeper to parent: a worker's status and resource usage
+IMPORTING = 10  # keeper to parent: about to import a module, or "" when done
+TAINTED = 11  # keeper to parent: importing a module left threads; this keeper must not fork
+DESCRIPTORS = 12  # ahead of a message that has more descriptors than one datagram takes
+
+_SPILLED = 1  # flag: the body is in the memfd that the last descriptor names
+
+_HEAD = struct.Struct("<BBQ")  # kind, flags, id
+_MEASURE = struct.Struct("<ddddQqQ")  # started, ended, cpu user, cpu system, peak, growth, resident
+
+
+class Message(NamedTuple):
+    """One message as it was received; the receiver owns the descriptors."""
+
+    kind: int
+    id: int
+    body: bytes | memoryview
+    descriptors: list[int]
+
+
+class Channel:
+    """
+    One end of a message channel.
+
+    A sender that must not wait passes `wait=False` and keeps what was refused; a receiver likewise.
+    """
+
+    def __init__(self, end: socket.socket) -> None:
+        """Take over a `SOCK_SEQPACKET` socket."""
+        self.socket = end
+        self._buffer = bytearray(_BUFFER_SIZE)
+        self._view = memoryview(self._buffer)
+        self._ahead: tuple[int, list[int]] = (0, [])  # descriptors that came ahead: (id of their message, they)
+
+    def fileno(self) -> int:
+        """Its descriptor, for a selector."""
+        return self.socket.fileno()
+
+    def send(self, datagram: bytes, descriptors: Sequence[int] = (), *, wait: bool = True) -> bool:
+        """
+        Send what `encode` made.
+
+        Returns:
+            False where it would have to wait and must not: send it again later.
+
+        Raises:
+            OSError: The other end is gone.
+        """
+        flags = 0 if wait else socket.MSG_DONTWAIT
+        try:
+            while len(descriptors) > DESCRIPTORS_MAX:
+                ahead = _HEAD.pack(DESCRIPTORS, 0, _HEAD.unpack_from(datagram)[2])
+                socket.send_fds(self.socket, [ahead], list(descriptors[:DESCRIPTORS_MAX]), flags)
+                descriptors = descriptors[DESCRIPTORS_MAX:]
+            if descriptors:
+                socket.send_fds(self.socket, [datagram], list(descriptors), flags)
+            else:
+                self.socket.send(datagram, flags)
+        except BlockingIOError:
+            return False
+        return True
+
+    def receive(self, *, wait: bool = True) -> Message | None:
+        """
+        Receive one message.
+
+        Returns:
+            None where there is none and it must not wait. The body of an unspilled message is only valid until the
+            next call.
+
+        Raises:
+            EOFError: The other end is gone and nothing is left.
+            ValueError: What came is not a message of ours.
+        """
+        flags = socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT)
+        while True:
+            try:
+                length, ancillary, _, _ = self.socket.recvmsg_into([self._buffer], _DESCRIPTOR_SPACE, flags)
+            except BlockingIOError:
+                return None
+            except ConnectionResetError:
+                length, ancillary = 0, []
+            descriptors = _descriptors_of(ancillary) if ancillary else []
+            if length < _HEAD.size:
+                if length == 0 and not descriptors:
+                    raise EOFError
+                close_all(descriptors)
+                msg = f"a datagram of {length} bytes is no message"
+                raise ValueError(msg)
+            kind, flag, id_ = _HEAD.unpack_from(self._buffer)
+            if kind == DESCRIPTORS:
+                self._keep_ahead(id_, descriptors)
+                continue
+            if self._ahead[1]:
+                descriptors = self._take_ahead(id_) + descriptors
+            if flag & _SPILLED:
+                return Message(kind, id_, _read_all(descriptors.pop()), descriptors)
+            return Message(kind, id_, self._view[_HEAD.size : length], descriptors)
+
+    def close(self) -> None:
+        """Close this end and what was received but not taken."""
+        self._take_ahead(0)
+        self.socket.close()
+
+    def _keep_ahead(self, id_: int, descriptors: list[int]) -> None:
+        if self._ahead[0] != id_:
+            self._take_ahead(0)
+        self._ahead = (id_, self._ahead[1] + descriptors)
+
+    def _take_ahead(self, id_: int) -> list[int]:
+        """Those that belong to message `id_`; any other's message was taken back, so they are closed."""
+        (owner, descriptors), self._ahead = self._ahead, (0, [])
+        if owner == id_:
+            return descriptors
+        close_all(descriptors)
+        return []
+
+
+def channel_pair() -> tuple[Channel, Channel]:
+    """Two connected ends; both are closed in a child that is exec'd, unless passed on."""
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return Channel(one), Channel(other)
+
+
+def close_all(descriptors: Sequence[int]) -> None:
+    """Close descriptors, whatever state they are in."""
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+def encode(kind: int, id_: int, body: bytes = b"", descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:
+    """
+    Make a datagram.
+
+    Returns:
+        The datagram and the descriptors that go with it. Where the body went to a memfd, its descriptor is the last
+        and belongs to the caller; `is_spilled` tells.
+    """
+    if len(body) <= INLINE_MAX + 1024:
+        return _HEAD.pack(kind, 0, id_) + body, list(descriptors)
+    fd = os.memfd_create("processes-message", os.MFD_CLOEXEC)
+    view = memoryview(body)
+    while view:
+        view = view[os.write(fd, view) :]
+    return _HEAD.pack(kind, _SPILLED, id_), [*descriptors, fd]
+
+
+def is_spilled(datagram: bytes) -> bool:
+    """Whether the datagram's last descriptor is a memfd that `encode` made."""
+    return bool(datagram[1] & _SPILLED)
+
+
+def _descriptors_of(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    found = array.array("i")
+    for level, type_, data in ancillary:
+        if level == socket.SOL_SOCKET and type_ == socket.SCM_RIGHTS:
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return list(found)
+
+
+def _read_all(fd: int) -> bytes:
+    with open(fd, "rb") as file:
+        file.seek(0)
+        return file.read()
+
+
+# ---- the bodies ------------------------------------------------------------------------------------------------------
+
+# Values go inline as bytes; one in a memfd goes as the position of its descriptor.
+
+
+class Job(NamedTuple):
+    """An attempt on its way to a worker."""
+
+    attempt_id: int
+    #: The task's name, for messages of the child's own.
+    name: str
+    #: Number of the function, of what else belongs to the task, and each one's pickle where the worker lacks it.
+    function: int
+    function_value: Value | None
+    profile: int
+    profile_value: Value | None
+    #: Pickled (args, kwargs), or None for none of either.
+    arguments: Value | None
+    injected: tuple[tuple[Injection | tuple[bool, str | None], Value], ...]
+
+
+def encode_job(job: Job) -> tuple[bytes, list[int]]:
+    """The job as a datagram; every value must be there until it is sent."""
+    descriptors: list[int] = []
+
+    def place(value: Value | None) -> bytes | int | None:
+        if not isinstance(value, MemoryFile):
+            return value
+        descriptors.append(value.fd)
+        return len(descriptors) - 1
+
+    body = (
+        job.name,
+        job.function,
+        place(job.function_value),
+        job.profile,
+        place(job.profile_value),
+        place(job.arguments),
+        [(how[0], how[1], place(value)) for how, value in job.injected] if job.injected else None,
+    )
+    return encode(JOB, job.attempt_id, pickle.dumps(body, PROTOCOL), descriptors)
+
+
+def decode_job(message: Message) -> Job:
+    """The job again; its values own the message's descriptors."""
+    files = [MemoryFile(fd) for fd in message.descriptors] if message.descriptors else []
+    name, function, function_place, profile, profile_place, arguments, injected = pickle.loads(message.body)
+
+    def value(place: bytes | int | None) -> Value | None:
+        return files[place] if isinstance(place, int) else place
+
+    return Job(
+        message.id,
+        name,
+        function,
+        value(function_place),
+        profile,
+        value(profile_place),
+        value(arguments),
+        tuple(((positional, keyword), value(place)) for positional, keyword, place in injected) if injected else (),
+    )
+
+
+def encode_success(attempt_id: int, measure: Measure, resident: int, value: Value) -> tuple[bytes, list[int]]:
+    """An attempt's measure and its result."""
+    head = _pack_measure(measure, resident)
+    if isinstance(value, MemoryFile):
+        return encode(SUCCEEDED, attempt_id, head, [value.fd])
+    return encode(SUCCEEDED, attempt_id, head + value)
+
+
+def decode_success(message: Message, worker_pid: int) -> tuple[Measure, int, Value]:
+    """(measure, resident memory in bytes, the result)."""
+    measure, resident = _unpack_measure(message.body, worker_pid)
+    if message.descriptors:
+        return measure, resident, MemoryFile(message.descriptors[0])
+    return measure, resident, bytes(message.body[_MEASURE.size :])
+
+
+def encode_failure(
+    attempt_id: int, measure: Measure, resident: int, failure: tuple[object, ...], *, retryable: bool
+) -> tuple[bytes, list[int]]:
+    """An attempt's measure and its failure, as the plain fields of a `Failure`."""
+    return encode(FAILED, attempt_id, _pack_measure(measure, resident) + pickle.dumps((retryable, failure), PROTOCOL))
+
+
+def decode_failure(message: Message, worker_pid: int) -> tuple[Measure, int, bool, tuple[object, ...]]:
+    """(measure, resident memory in bytes, whether `retry_on` covers it, fields of the `Failure`)."""
+    measure, resident = _unpack_measure(message.body, worker_pid)
+    retryable, fields = pickle.loads(message.body[_MEASURE.size :])
+    return measure, resident, retryable, fields
+
+
+def _pack_measure(measure: Measure, resident: int) -> bytes:
+    return _MEASURE.pack(
+        measure.started_at,
+        measure.ended_at,
+        measure.cpu_user,
+        measure.cpu_system,
+        measure.peak_memory,
+        measure.memory_growth,
+        resident,
+    )
+
+
+def _unpack_measure(body: bytes | memoryview, worker_pid: int) -> tuple[Measure, int]:
+    started, ended, user, system, peak, growth, resident = _MEASURE.unpack_from(body)
+    return Measure(started, ended, worker_pid, user, system, peak, growth, "VmHWM"), resident
+
+
+def encode_plain(kind: int, id_: int = 0, *facts: object, descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:
+    """A message of plain facts."""
+    return encode(kind, id_, pickle.dumps(facts, PROTOCOL), descriptors)
+
+
+def decode_plain(message: Message) -> tuple[object, ...]:
+    """The facts again."""
+    facts: tuple[object, ...] = pickle.loads(message.body)
+    return facts
+
+
+# ---- what a child is set up with -----------------------------------------------------------------------------------
+
+
+class Setup(NamedTuple):
+    """What keeper and workers are told at their start. Plain data, so that it can be read before anything is imported."""
+
+    start_method: str
+    parent_pid: int
+    sys_path: list[str]
+    sys_argv: list[str]
+    #: Modules that the keeper imports before it forks.
+    modules: list[str]
+    #: {logger name, "" for the root: (level, propagate, disabled)}, and `logging.disable`.
+    loggers: dict[str, tuple[int, bool, bool]]
+    logging_disabled: int
+    #: Pickled (initializer, initargs), or None.
+    initializer: bytes | None
+    #: Where a child's stderr goes until it is ready, and where it goes from then on.
+    startup_stderr: int
+    real_stderr: int
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+PAGE_SIZE = 4096
+
+
+class Page:
+    """
+    What a worker tells its parent without a message: the attempt it runs, and since when.
+
+    A shared page of memory, written by the worker before it touches the attempt's arguments, read by the parent at any
+    time and after the worker's death. The attempt's id is written last, so that what stands beside it is its own.
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Map the memfd that `Page.create` made; the descriptor stays the caller's."""
+        import mmap
+
+        self._map = mmap.mmap(fd, PAGE_SIZE)
+        self._cells = memoryview(self._map).cast("Q")
+
+    @staticmethod
+    def create() -> int:
+        """A descriptor of a new page."""
+        fd = os.memfd_create("processes-page", os.MFD_CLOEXEC)
+        os.ftruncate(fd, PAGE_SIZE)
+        return fd
+
+    def write(self, attempt_id: int, since: float, cpu_user: float, cpu_system: float, resident: int) -> None:
+        """Begin an attempt: seconds of CLOCK_MONOTONIC, CPU seconds and resident bytes at its start."""
+        cells = self._cells
+        cells[1] = int(since * 1e9)
+        cells[2] = int(cpu_user * 1e6)
+        cells[3] = int(cpu_system * 1e6)
+        cells[4] = resident
+        cells[0] = attempt_id
+
+    def read(self) -> tuple[int, float, float, float, int]:
+        """(attempt id or 0, since, CPU user, CPU system, resident) as `write` was given them."""
+        cells = self._cells
+        while True:  # At most one round more: the worker was about to begin another attempt.
+            attempt_id = cells[0]
+            found = attempt_id, cells[1] / 1e9, cells[2] / 1e6, cells[3] / 1e6, cells[4]
+            if cells[0] == attempt_id:
+                return found
+
+    def close(self) -> None:
+        """Unmap it."""
+        self._cells.release()
+        self._map.close()

@@ -1,0 +1,65 @@
+"""What every test gets: a look at what it left behind, and a gate to hold tasks."""
+
+import faulthandler
+import tempfile
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from support import leaks
+from support.gate import Gate
+
+_raised = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep, for `_nothing_is_left_behind`, whether the test raised."""
+    if call.when == "call":
+        item.stash[_raised] = call.excinfo is not None
+    return (yield)
+
+
+@pytest.fixture(scope="session")
+def _own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The tests and their children put temporary files where nobody else does: any found there is theirs."""
+    folder = str(tmp_path_factory.mktemp("tmp"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
+
+
+@pytest.fixture(scope="session")
+def _descendants_are_marked() -> None:
+    leaks.mark_descendants()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind(
+    request: pytest.FixtureRequest, _own_temporary_folder: None, _descendants_are_marked: None
+) -> Iterator[None]:
+    """A test that leaves a process, thread, descriptor, shared memory or temporary file behind fails."""
+    before = leaks.take_stock()
+    yield
+    if request.node.stash.get(_raised, True):
+        return  # Its traceback holds its variables, and so what they own; it has failed already.
+    left = leaks.wait_for_leaks(before, leaks.SETTLE_TIME_S)
+    if left:
+        left.kill_processes()
+        pytest.fail("Left behind:\n" + "\n".join(left.lines), pytrace=False)
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """A gate that lets everybody on when the test ends."""
+    with Gate() as gate:
+        yield gate
+
+
+@pytest.fixture
+def no_watchdog() -> None:
+    """For a test that forks: a process with threads may not, and faulthandler_timeout has one. Ends it."""
+    faulthandler.cancel_dump_traceback_later()

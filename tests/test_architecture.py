@@ -1,0 +1,107 @@
+"""What holds for the project as a whole: its public names, what importing it costs, what lies at its top."""
+
+import inspect
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import processes
+
+ROOT = Path(__file__).parents[1]
+
+PUBLIC = [
+    "AttemptRecord",
+    "CircularDependencyError",
+    "DependencyNotFoundError",
+    "ErrorData",
+    "MemoryLimitError",
+    "Process",
+    "ProcessExecutionReport",
+    "ProcessPool",
+    "ProcessesError",
+    "RemoteTaskError",
+    "Task",
+    "TaskDependency",
+    "TaskFailedError",
+    "TaskNotFoundError",
+    "TaskReportEntry",
+    "TaskResult",
+    "TaskStatus",
+    "TaskTimeoutError",
+    "UnpicklableError",
+    "Usage",
+    "WorkerCrashedError",
+    "WorkerStartError",
+    "__version__",
+]
+
+# Slow to load, and a child loads the package before its first task.
+LOADED_WHEN_NEEDED = {"asyncio", "smtplib", "ssl", "urllib.request"}
+
+TOP_LEVEL = {"src", "tests", "benchmarks", "pyproject.toml", "tox.ini", "README.md", "LICENSE"}
+
+MAIN_JOB = "python3 -m venv .venv && .venv/bin/pip install tox && .venv/bin/tox run -e etl"
+RUN_TESTS = "python3 -m venv .venv && .venv/bin/pip install tox && .venv/bin/tox"
+
+
+def modules_after(statement: str) -> set[str]:
+    """What a fresh interpreter has loaded after the statement."""
+    script = f"{statement}\nimport json, sys; print(json.dumps(list(sys.modules)))"
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return set(json.loads(result.stdout))
+
+
+def stripped_lines(path: str) -> list[str]:
+    """The lines of a file of the project, without indentation."""
+    return [line.strip() for line in (ROOT / path).read_text(encoding="utf-8").splitlines()]
+
+
+def test_import_loads_nothing_slow() -> None:
+    """Who imports the package waits for none of the modules that send reports."""
+    assert not modules_after("import processes") & LOADED_WHEN_NEEDED
+
+
+def test_loaded_modules_are_seen() -> None:
+    """The look at loaded modules would find each of these."""
+    assert modules_after("import " + ", ".join(sorted(LOADED_WHEN_NEEDED))) >= LOADED_WHEN_NEEDED
+
+
+def test_public_names_are_these() -> None:
+    """A public name comes or goes on purpose only, and each exists."""
+    assert sorted(processes.__all__) == PUBLIC
+    assert [name for name in PUBLIC if not hasattr(processes, name)] == []
+
+
+def test_public_classes_do_not_tell_where_they_live() -> None:
+    """Tracebacks and pickles name the package, so that a class may move inside it."""
+    public = {name: getattr(processes, name) for name in processes.__all__}
+    homes = {name: value.__module__ for name, value in public.items() if inspect.isclass(value)}
+    assert homes == dict.fromkeys(homes, "processes")
+    assert homes
+
+
+def test_top_level_holds_nothing_else() -> None:
+    """Besides these and dot-files, nothing lies at the top of the project."""
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    command = [git, "-C", str(ROOT), "ls-files", "-z"]
+    listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    tracked = {path.partition("/")[0] for path in listed.split("\0") if path}
+    assert {name for name in tracked if not name.startswith(".")} <= TOP_LEVEL
+    assert tracked
+
+
+def test_readme_tells_the_commands() -> None:
+    """The main job and the tests are one command each, copied from README as it stands."""
+    assert {MAIN_JOB, RUN_TESTS} <= set(stripped_lines("README.md"))
+
+
+def test_ci_runs_the_command_of_the_readme() -> None:
+    """CI tests what README tells, not something like it."""
+    assert RUN_TESTS in stripped_lines(".ci/run")
