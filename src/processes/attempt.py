@@ -67,11 +67,11 @@ def bind(
     if not injected:
         return args, kwargs
     bound = dict(kwargs)
-    for how, value in injected:
-        if how.positional:
+    for (positional, keyword), value in injected:
+        if positional:
             args = (*args, value)
-        if how.keyword is not None:
-            bound[how.keyword] = value
+        if keyword is not None:
+            bound[keyword] = value
     return args, bound
 
 

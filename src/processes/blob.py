@@ -80,7 +80,7 @@ def size_of(value: Value) -> int:
     return len(value) if isinstance(value, bytes) else value.size
 
 
-def dump(value: object, modules: set[str] | None = None) -> Value:
+def dump(value: object, modules: set[str] | None = None, inline_max: int = INLINE_MAX) -> Value:
     """
     Pickle a value for another process.
 
@@ -91,6 +91,8 @@ def dump(value: object, modules: set[str] | None = None) -> Value:
     Args:
         value: Any object.
         modules: Gathers the names of the modules that loading the value imports.
+        inline_max: Up to how many bytes the value may stay inline; a caller with room for any size passes sys.maxsize
+            and gets bytes.
 
     Raises:
         Exception: Whatever the value's own `__reduce__` raises, or pickle where it cannot be pickled.
@@ -98,11 +100,11 @@ def dump(value: object, modules: set[str] | None = None) -> Value:
     if _is_trivial(value):
         return pickle.dumps(value, PROTOCOL)
     try:
-        stream = _dump_with(_PlainPickler, value, modules)
+        stream = _dump_with(_PlainPickler, value, modules, inline_max)
     except Exception:  # noqa: BLE001  foreign code; what is wrong with the value, cloudpickle says as well
-        return _dump_by_value(value, modules)
+        return _dump_by_value(value, modules, inline_max)
     if type(stream) is bytes and b"__main__" in stream:  # A `__reduce__` that returns a global's name gets past the pickler.
-        return _dump_by_value(value, modules)
+        return _dump_by_value(value, modules, inline_max)
     return stream
 
 
@@ -137,9 +139,10 @@ def _is_trivial(value: object, depth: int = 2) -> bool:
 
 
 class _Sink:
-    """What the pickler writes to: memory up to INLINE_MAX, then a memfd, so that a large stream never exists twice."""
+    """What the pickler writes to: memory up to a limit, then a memfd, so that a large stream never exists twice."""
 
-    def __init__(self) -> None:
+    def __init__(self, inline_max: int) -> None:
+        self._inline_max = inline_max
         self._parts: list[bytes | bytearray | memoryview] = []
         self.size = 0
         self.fd = -1
@@ -154,13 +157,13 @@ class _Sink:
             _write_all(self.fd, part)
         else:
             self._parts.append(part)
-            if self.size > INLINE_MAX:
+            if self.size > self._inline_max:
                 self._move_to_file()
         return length
 
     def keep_out(self, buffer: pickle.PickleBuffer) -> bool:
         """Decide on one buffer; True leaves it in the stream."""
-        if memoryview(buffer).nbytes < BUFFER_MIN:
+        if memoryview(buffer).nbytes < BUFFER_MIN or self._inline_max > INLINE_MAX:
             return True
         self.buffers.append(buffer)
         return False
@@ -207,8 +210,8 @@ def _write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _dump_with(pickler: type[pickle.Pickler], value: object, modules: set[str] | None) -> Value:
-    sink = _Sink()
+def _dump_with(pickler: type[pickle.Pickler], value: object, modules: set[str] | None, inline_max: int) -> Value:
+    sink = _Sink(inline_max)
     try:
         by_value = pickler(sink, PROTOCOL, buffer_callback=sink.keep_out)
         if modules is not None:
@@ -220,7 +223,7 @@ def _dump_with(pickler: type[pickle.Pickler], value: object, modules: set[str] |
         raise
 
 
-def _dump_by_value(value: object, modules: set[str] | None) -> Value:
+def _dump_by_value(value: object, modules: set[str] | None, inline_max: int) -> Value:
     """Cloudpickle it; modules that the other process could not find go by value for as long as this takes."""
     import cloudpickle
 
@@ -242,7 +245,7 @@ def _dump_by_value(value: object, modules: set[str] | None) -> Value:
         modules: set[str] = set()  # noqa: RUF012  replaced per instance by _dump_with
 
     try:
-        return _dump_with(ValuePickler, value, set() if modules is None else modules)
+        return _dump_with(ValuePickler, value, set() if modules is None else modules, inline_max)
     finally:
         for module in registered:
             cloudpickle.unregister_pickle_by_value(module)
@@ -313,3 +316,4 @@ def _is_found_again(name: str, module: Module) -> bool:
 def may_import_elsewhere(names: set[str]) -> list[str]:
     """Those of the modules that another process can import, in a fixed order."""
     return sorted(name for name in names if is_importable(name))
+

@@ -43,6 +43,10 @@ class Failure:
     #: "file:line" of the chosen frame, the line being the traceback's.
     traced_vars_location: str = ""
 
+    def fields(self) -> tuple[str, str, str, dict[str, str], str]:
+        """The fields in order: `Failure(*fields)` is the failure again."""
+        return self.exception_type, self.exception, self.traceback_str, self.traced_vars, self.traced_vars_location
+
 
 def capture(error: BaseException, frame_filter: str | None = None) -> Failure:
     """

@@ -136,9 +136,14 @@ class Destination:
         for handler in self.logger.handlers:
             if record.levelno >= handler.level:
                 handler.handle(record)
-        own = logging.getLogger(record.name)
-        if own.isEnabledFor(record.levelno):
-            own.handle(record)
+        deliver_to_application(record)
+
+
+def deliver_to_application(record: logging.LogRecord) -> None:
+    """A child's record to the logger of its own name, subject to its levels, as if it had been made here."""
+    own = logging.getLogger(record.name)
+    if own.isEnabledFor(record.levelno):
+        own.handle(record)
 
 
 class Listener(logging.handlers.QueueListener):
@@ -179,7 +184,7 @@ def task_record(logger: logging.Logger, level: int, message: str, at: float | No
 
 def failure_record(logger: logging.Logger, error: BaseException | None, data: ErrorData, at: float) -> logging.LogRecord:
     """The one record that tells of a task's failure."""
-    record = task_record(logger, logging.ERROR, data.exception.replace("%", "%%") and data.exception, at)
+    record = task_record(logger, logging.ERROR, data.exception, at)
     record.task_context = data.context()
     if error is not None:
         record.exc_info = (type(error), error, error.__traceback__)

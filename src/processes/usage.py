@@ -111,13 +111,14 @@ def descendants(pid: int) -> list[int]:
     found: list[int] = []
     queue = [pid]
     while queue:
-        children = _children(queue.pop())
-        found += children
-        queue += children
+        born = children(queue.pop())
+        found += born
+        queue += born
     return found
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Ids of the living and unreaped children of a process, whichever of its threads made them."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
         texts = [Path(f"/proc/{pid}/task/{thread}/children").read_text() for thread in threads]

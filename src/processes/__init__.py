@@ -1,0 +1,78 @@
+"""
+Run a graph of Python callables in child processes that can be killed, and know afterwards what happened to each.
+
+How a task travels, with the process boundary down the middle:
+
+      parent                                          |   child
+                                                      |
+      Process.run -> graph -> scheduler <-> runner    |
+                                              |       |
+                                      backends.pool --+--> keeper --> worker -> attempt
+                                              ^       |                 |
+      report <- runner <- child <- wire ------+-------+---- outcome ----+
+      logfile <- logs.Listener <- wire -------+-------+---- record -----+
+
+1. `task`, `process`: what the user asks for is checked; `graph` orders it; `spec` is what the scheduler may know of it.
+2. `scheduler` (pure) decides which attempt starts when; `runner` is the only loop and carries its decisions out.
+3. `backends.pool` pickles functions and arguments (`blob`), places attempts with workers (`child`), holds them to their
+   limits and lays the blame; `backends.threads` and `backends.sequential` make attempts in the caller's process.
+4. `keeper` starts, reaps and buries the workers; `worker` makes one attempt after another and answers by `wire`.
+5. An exception becomes plain data where it lives (`failure`); usage is measured there too (`usage`).
+6. `report` says what happened, task by task.
+"""
+
+from importlib import metadata as _metadata
+
+from processes.backends.pool import ProcessPool
+from processes.error_data import ErrorData
+from processes.events import TaskStatus
+from processes.exceptions import (
+    CircularDependencyError,
+    DependencyNotFoundError,
+    MemoryLimitError,
+    ProcessesError,
+    RemoteTaskError,
+    TaskNotFoundError,
+    TaskTimeoutError,
+    UnpicklableError,
+    WorkerCrashedError,
+    WorkerStartError,
+)
+from processes.process import Process
+from processes.report import AttemptRecord, ProcessExecutionReport, TaskReportEntry, TaskResult
+from processes.task import Task, TaskDependency
+from processes.usage import Usage
+
+try:
+    __version__ = _metadata.version("processes")
+except _metadata.PackageNotFoundError:
+    __version__ = "0.0.0-unknown"
+
+__all__ = [
+    "AttemptRecord",
+    "CircularDependencyError",
+    "DependencyNotFoundError",
+    "ErrorData",
+    "MemoryLimitError",
+    "Process",
+    "ProcessExecutionReport",
+    "ProcessPool",
+    "ProcessesError",
+    "RemoteTaskError",
+    "Task",
+    "TaskDependency",
+    "TaskNotFoundError",
+    "TaskReportEntry",
+    "TaskResult",
+    "TaskStatus",
+    "TaskTimeoutError",
+    "UnpicklableError",
+    "Usage",
+    "WorkerCrashedError",
+    "WorkerStartError",
+    "__version__",
+]
+
+for _name in __all__:  # Where a class lives is no one's business: tracebacks and pickles say `processes.Task`.
+    if isinstance(globals()[_name], type):
+        globals()[_name].__module__ = __name__

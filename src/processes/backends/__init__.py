@@ -1,0 +1,1 @@
+"""Ways to run attempts, behind one interface: `base.Backend`."""

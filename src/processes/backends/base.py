@@ -1,0 +1,80 @@
+"""
+What every backend promises.
+
+A backend runs attempts and tells what became of them. It knows nothing of the graph: the scheduler places an attempt
+when its dependencies have ended and the backend has room (`slots`), and the backend reports that it started, and that
+it ended or was not made. An attempt's time-out and memory limit are the backend's affair, since it alone knows when the
+attempt began. One thread calls all methods.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from processes.attempt import Call, Injection
+    from processes.events import BackendEvent
+    from processes.logs import Destination
+
+
+class Job(NamedTuple):
+    """An attempt to start."""
+
+    attempt_id: int
+    #: Position of the task in the run.
+    task: int
+    #: 1 for a task's first attempt.
+    number: int
+    #: How each injected result enters the call, and the backend's own handle of it.
+    inputs: tuple[tuple[Injection, object], ...] = ()
+
+
+class Backend(abc.ABC):
+    """A way to run attempts, for one run."""
+
+    #: What it can keep a task to: "timeout" (hard), "memory_limit".
+    enforces: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    @abc.abstractmethod
+    def slots(self) -> int:
+        """How many attempts may be placed at a time; it may change while the run goes on."""
+
+    @abc.abstractmethod
+    def open(self, calls: Sequence[Call], destinations: Sequence[Destination]) -> None:
+        """
+        Get ready to run the tasks; called once, before anything else.
+
+        Args:
+            calls: What each task calls, by its position in the run.
+            destinations: Where each task's log records go; for backends that share the caller's memory.
+
+        Raises:
+            ExceptionGroup: Of one error for each value that cannot reach the place where it is needed.
+        """
+
+    @abc.abstractmethod
+    def start(self, job: Job) -> None:
+        """Place an attempt; never blocks."""
+
+    @abc.abstractmethod
+    def cancel(self, attempt_id: int, error: BaseException) -> None:
+        """End an attempt, if it can be ended; it then fails with `error`, or is returned if it had not begun."""
+
+    @abc.abstractmethod
+    def wait(self, until: float | None) -> list[BackendEvent]:
+        """What happened, waiting for it until an instant of CLOCK_MONOTONIC; empty if nothing did."""
+
+    def fetch(self, handle: object) -> object:
+        """The object behind a result's handle; also after `close`."""
+        return handle
+
+    def release(self, handle: object) -> None:  # noqa: B027  nothing to do is a sound default
+        """Nobody needs a result any more."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End whatever still runs, and free everything but the handles that were given out."""

@@ -1,0 +1,216 @@
+"""
+What sequential and thread mode share: attempts in this process, where nothing can be killed.
+
+An attempt with a time-out runs in a daemon thread. At its deadline it is reported, and the thread is left behind: it
+never keeps the interpreter alive. Another attempt of the same task waits for it a while, so that copies of one task do
+not pile up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import queue
+import resource
+import threading
+import traceback
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
+
+from processes import logs
+from processes.attempt import bind, caught, is_retryable
+from processes.backends.base import Backend, Job
+from processes.events import (
+    AttemptFailed,
+    AttemptReturned,
+    AttemptStarted,
+    AttemptSucceeded,
+    BackendEvent,
+    Measure,
+    TroubleSeen,
+)
+from processes.exceptions import TaskTimeoutError
+from processes.failure import of_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from processes.attempt import Call, Raised
+    from processes.logs import Destination
+
+#: How long another attempt waits for a thread that was left behind, in seconds, unless the time-out is longer.
+_OVERDUE_WAIT_S = 1.0
+
+
+class _Begun(NamedTuple):
+    """An attempt that runs in a thread."""
+
+    job: Job
+    at: float
+    thread: threading.Thread
+
+
+class _Held(NamedTuple):
+    """An attempt that waits for an earlier one of the same task to let go."""
+
+    job: Job
+    until: float
+
+
+class LocalBackend(Backend):
+    """Attempts in threads of this process, `max_workers` at a time."""
+
+    def __init__(self, max_workers: int) -> None:
+        """Threads start when they are needed."""
+        self._max_workers = max_workers
+        self._calls: Sequence[Call] = ()
+        self._destinations: Sequence[Destination | None] = ()
+        self._context = contextvars.copy_context()
+        self._capture = contextlib.ExitStack()
+        # From the threads: what happened; None only wakes the loop.
+        self._inbox: queue.SimpleQueue[BackendEvent | None] = queue.SimpleQueue()
+        self._begun: dict[int, _Begun] = {}  # {attempt id: it}, those that count still
+        self._overdue: dict[int, threading.Thread] = {}  # {task: the thread that was left behind}
+        self._held: list[_Held] = []
+        self._events: list[BackendEvent] = []
+
+    @property
+    def slots(self) -> int:
+        """One attempt a thread."""
+        return self._max_workers
+
+    def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
+        """From now on what a task logs goes to its file as well."""
+        self._calls, self._destinations = calls, destinations
+        self._context = contextvars.copy_context()
+        self._capture.enter_context(logs.thread_capture())
+
+    def start(self, job: Job) -> None:
+        """Run it in a thread of its own."""
+        overdue = self._overdue.get(job.task)
+        if overdue is not None and overdue.is_alive():
+            timeout = self._calls[job.task].timeout or 0.0
+            self._held.append(_Held(job, monotonic() + max(timeout, _OVERDUE_WAIT_S)))
+            threading.Thread(target=self._tell_when_gone, args=(overdue,), daemon=True).start()
+            return
+        thread = threading.Thread(target=self._run_in_thread, args=(job,), name=f"task {self._calls[job.task].name}", daemon=True)
+        self._begun[job.attempt_id] = _Begun(job, monotonic(), thread)
+        thread.start()
+
+    def cancel(self, attempt_id: int, error: BaseException) -> None:
+        """Report it as ended; its thread is left behind."""
+        begun = self._begun.get(attempt_id)
+        if begun is not None:
+            self._abandon(begun, error)
+        for held in [held for held in self._held if held.job.attempt_id == attempt_id]:
+            self._held.remove(held)
+            self._events.append(AttemptReturned(attempt_id))
+
+    def wait(self, until: float | None) -> list[BackendEvent]:
+        """Wait for a thread's news, a time-out, or the end of a thread that was left behind."""
+        while True:
+            self._check_limits()
+            self._take_news(until)
+            if self._events or (until is not None and monotonic() >= until):
+                events, self._events = self._events, []
+                return events
+
+    def close(self) -> None:
+        """Stop capturing logs; whatever thread still runs goes on without being heard."""
+        self._begun.clear()
+        self._capture.close()
+
+    def run_attempt(self, job: Job) -> AttemptSucceeded | AttemptFailed:
+        """Make the attempt in this thread."""
+        call = self._calls[job.task]
+        started_at, before = monotonic(), resource.getrusage(resource.RUSAGE_THREAD)
+        value: object = None
+        raised = None
+        try:
+            args, kwargs = bind(call.args, call.kwargs, job.inputs)
+            with logs.records_of(self._destinations[job.task]):
+                value = self._context.copy().run(call.func, *args, **kwargs)
+        except BaseException as error:  # noqa: BLE001  a task's SystemExit is the task's failure
+            raised = self._caught(error, call)
+            traceback.clear_frames(error.__traceback__)
+        after = resource.getrusage(resource.RUSAGE_THREAD)
+        measure = Measure(
+            started_at, monotonic(), None, after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
+        )
+        if raised is None:
+            return AttemptSucceeded(job.attempt_id, value, measure)
+        return AttemptFailed(job.attempt_id, raised.failure, raised.retryable, measure, raised.error)
+
+    def _caught(self, error: BaseException, call: Call) -> Raised:
+        return caught(error, call.frame_filter, call.retry_on)
+
+    def _run_in_thread(self, job: Job) -> None:
+        self._inbox.put(AttemptStarted(job.attempt_id, monotonic()))
+        self._inbox.put(self.run_attempt(job))
+
+    def _take_news(self, until: float | None) -> None:
+        """Wait for one event, then take all there are."""
+        limits = [limit for limit in (until, *self._limits()) if limit is not None]
+        if self._events:
+            limits.append(0.0)
+        timeout = max(0.0, min(limits) - monotonic()) if limits else None
+        with contextlib.suppress(queue.Empty):
+            news = self._inbox.get(timeout=timeout) if timeout is None or timeout > 0 else self._inbox.get_nowait()
+            while True:
+                if news is not None and getattr(news, "attempt_id", None) in self._begun:
+                    self._count(news)
+                news = self._inbox.get_nowait()
+
+    def _count(self, news: BackendEvent) -> None:
+        if isinstance(news, AttemptSucceeded | AttemptFailed):
+            self._begun.pop(news.attempt_id).thread.join()  # It has said its last; now it is gone as well.
+        self._events.append(news)
+
+    def _limits(self) -> list[float]:
+        timed = [begun.at + timeout for begun in self._begun.values() if (timeout := self._calls[begun.job.task].timeout) is not None]
+        return timed + [held.until for held in self._held]
+
+    def _check_limits(self) -> None:
+        now = monotonic()
+        for begun in list(self._begun.values()):
+            call = self._calls[begun.job.task]
+            if call.timeout is not None and now >= begun.at + call.timeout and not self._has_ended(begun):
+                self._abandon(begun, TaskTimeoutError.of_attempt(call.name, call.timeout))
+        for held in list(self._held):
+            if not self._overdue[held.job.task].is_alive():
+                self._held.remove(held)
+                self.start(held.job)
+            elif now >= held.until:
+                self._held.remove(held)
+                self._give_up(held)
+
+    def _has_ended(self, begun: _Begun) -> bool:
+        """Its outcome is on its way: it made it."""
+        return not begun.thread.is_alive()
+
+    def _abandon(self, begun: _Begun, error: BaseException) -> None:
+        del self._begun[begun.job.attempt_id]
+        self._overdue[begun.job.task] = begun.thread
+        call = self._calls[begun.job.task]
+        retryable = is_retryable(error, call.retry_on)
+        measure = Measure(begun.at, monotonic())
+        self._events.append(
+            TroubleSeen(f"task {call.name!r} ran over its time; its thread cannot be stopped and goes on. "
+                        "parallel=\"processes\" stops such tasks.")
+        )
+        self._events.append(AttemptFailed(begun.job.attempt_id, of_error(error), retryable, measure, error))
+
+    def _tell_when_gone(self, thread: threading.Thread) -> None:
+        thread.join()
+        self._inbox.put(None)
+
+    def _give_up(self, held: _Held) -> None:
+        call = self._calls[held.job.task]
+        error = TaskTimeoutError(
+            f"Task '{call.name}' timed out after {call.timeout}s, and that attempt still runs: it cannot be stopped, so no "
+            "other is made. Use parallel=\"processes\".",
+            task_name=call.name,
+            timeout=call.timeout or 0.0,
+        )
+        now = monotonic()
+        self._events.append(AttemptFailed(held.job.attempt_id, of_error(error), False, Measure(now, now), error))

@@ -1,0 +1,828 @@
+"""
+Attempts in child processes of ours: dispatch, limits, take-back, replacement. Runs in the parent.
+
+Who sees what: a worker is told of an attempt by a datagram on its own channel and answers on the same one, in order; it
+writes the attempt's id into its page before it touches the arguments. The keeper tells who was started and who died,
+with exit status and resource usage. From page, channel and status together follows what became of every attempt:
+
+- an outcome that can be read from the channel counts, also after the worker's death;
+- the attempt that the page names and that has no outcome was running: it takes the blame, for its time-out, its memory
+  limit, the run's deadline, or for the crash;
+- all others never began: they go back to the scheduler and do not count.
+
+Short attempts go several to a channel, so that a worker need not wait for a round trip. An attempt that has run for
+LOOK_AFTER_S gets what lies behind it taken back. The loop never polls on a tick: it waits for messages, and for the
+next instant at which some worker has to be looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import sys
+import threading
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from processes import blob, keeper, logs, usage, wire
+from processes.attempt import is_retryable
+from processes.backends.base import Backend, Job
+from processes.blob import MemoryFile, Value
+from processes.child import Child, Placed
+from processes.events import (
+    AttemptFailed,
+    AttemptReturned,
+    AttemptStarted,
+    AttemptSucceeded,
+    BackendEvent,
+    Measure,
+    RecordLogged,
+    RunBroken,
+    TroubleSeen,
+)
+from processes.exceptions import (
+    MemoryLimitError,
+    TaskTimeoutError,
+    UnpicklableError,
+    WorkerCrashedError,
+    WorkerStartError,
+)
+from processes.failure import Failure, of_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from processes.attempt import Call
+    from processes.keeper import KeeperLink
+    from processes.logs import Destination
+    from processes.wire import Message
+
+START_METHODS = ("forkserver", "spawn", "fork")
+
+#: An attempt that has run for this long is looked at: its start is reported, what lies behind it is taken back.
+LOOK_AFTER_S = 0.005
+
+#: So much work, in seconds, is put into a channel at a time: several round trips, well below LOOK_AFTER_S.
+_QUEUED_S = 0.004
+
+#: And so many attempts at most; a prototype made 47,000 tasks a second at 128, 39,000 at 8.
+_DEPTH_MAX = 64
+
+#: How often the memory of an attempt with a limit is read, in seconds.
+_SAMPLE_EVERY_S = 0.020
+
+#: A worker that idles this far above its first resident memory, in bytes, is replaced.
+_IDLE_GROWTH_MAX = 64 * 2**20
+
+#: How long the keeper may take to import one module before that is left to the workers, in seconds.
+_IMPORT_MAX_S = 10.0
+
+#: Large arguments are kept ready for the run up to this many bytes and files; beyond, each is pickled when it is needed.
+_KEPT_BYTES_MAX = 256 * 2**20
+_KEPT_FILES_MAX = 128
+
+#: Threads that numeric libraries start for themselves; read when they are imported.
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+@dataclass(frozen=True)
+class ProcessPool:
+    """
+    Run tasks in child processes of this library: isolated, with hard time-outs and memory limits.
+
+    Pass it as `Process.run(parallel=ProcessPool(...))`; `parallel="processes"` is short for `ProcessPool()`. It holds
+    options only, so one can serve many runs, also at the same time.
+    """
+
+    #: Children at a time; None for the CPUs this process may use, by affinity and cgroup quota.
+    max_workers: int | None = None
+    #: "forkserver" (the default for None): fork of a clean interpreter that has imported what the run needs; "spawn":
+    #: a new interpreter each; "fork": a copy of the caller, refused while the caller has threads.
+    start_method: str | None = None
+    #: Replace a child after so many attempts; None for never.
+    max_tasks_per_child: int | None = None
+    #: Called once in each child before its first attempt, with `initargs`; if it raises, the run ends.
+    initializer: Callable[..., object] | None = None
+    initargs: tuple[Any, ...] = ()
+
+    def __init__(  # the generated one has no keyword-only part behind `max_workers`
+        self,
+        max_workers: int | None = None,
+        *,
+        start_method: str | None = None,
+        max_tasks_per_child: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+    ) -> None:
+        """
+        Check and keep the options.
+
+        Raises:
+            TypeError: A number is no int, the initializer cannot be called, `initargs` is no tuple.
+            ValueError: A number below 1 or no such start method.
+        """
+        for name, number in (("max_workers", max_workers), ("max_tasks_per_child", max_tasks_per_child)):
+            if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
+                msg = f"{name} must be an int or None, got {number!r}"
+                raise TypeError(msg)
+        if max_tasks_per_child is not None and max_tasks_per_child < 1:
+            msg = f"max_tasks_per_child must be at least 1 or None for no limit, got {max_tasks_per_child}"
+            raise ValueError(msg)
+        if start_method is not None and start_method not in START_METHODS:
+            msg = f"start_method must be one of {', '.join(START_METHODS)} or None, got {start_method!r}"
+            raise ValueError(msg)
+        if initializer is not None and not callable(initializer):
+            msg = f"initializer must be callable or None, got {initializer!r}"
+            raise TypeError(msg)
+        if not isinstance(initargs, tuple):
+            msg = f"initargs must be a tuple, got {initargs!r}"
+            raise TypeError(msg)
+        # Below 1 is 1, as `Process.run` has always had it.
+        object.__setattr__(self, "max_workers", None if max_workers is None else max(1, max_workers))
+        object.__setattr__(self, "start_method", start_method)
+        object.__setattr__(self, "max_tasks_per_child", max_tasks_per_child)
+        object.__setattr__(self, "initializer", initializer)
+        object.__setattr__(self, "initargs", initargs)
+
+
+class _Prepared:
+    """One task's function, profile and arguments, ready to be sent."""
+
+    __slots__ = ("arguments", "function", "profile")
+
+    def __init__(self, function: int, profile: int, arguments: Value | None) -> None:
+        self.function = function
+        self.profile = profile
+        self.arguments = arguments
+
+
+#: Stands for arguments that are pickled anew whenever they are sent.
+_ON_DEMAND = b""
+
+
+class PoolBackend(Backend):
+    """One run's children."""
+
+    enforces = frozenset({"timeout", "memory_limit"})
+
+    def __init__(self, options: ProcessPool) -> None:
+        """Nothing is started before `open`."""
+        _refuse_platform()
+        self._options = options
+        self._method = options.start_method or START_METHODS[0]
+        self._max_workers = options.max_workers or usage.usable_cpus()
+        self._calls: Sequence[Call] = ()
+        self._prepared: list[_Prepared] = []
+        self._functions: list[Value] = [b""]  # pickles by number; 0 is none
+        self._profiles: list[Value] = [b""]
+        self._modules: set[str] = set()
+        self._initializer: bytes | None = None
+        self._setup: wire.Setup | None = None
+        self._keeper: KeeperLink | None = None
+        self._keeper_ready = False
+        self._keeper_deaths = 0
+        self._importing: tuple[str, float] | None = None  # (module, since)
+        self._left_out: set[str] = set()  # modules that the keeper is not to import
+        self._children: dict[int, Child] = {}  # {child id: child}, the dying included
+        self._where: dict[int, Child] = {}  # {attempt id: the child it was placed with}
+        self._next_child = 1
+        self._false_starts = 0  # children in a row that died before they ended an attempt
+        self._poll = select.epoll()
+        self._readers: dict[int, Callable[[], None]] = {}  # {descriptor: what to do when it is readable}
+        self._events: list[BackendEvent] = []
+        self._estimate: float | None = None  # seconds that an attempt takes of late
+        self._grown: set[int] = set()  # ids of children that are to be replaced once they idle
+        self._startup_stderr = self._real_stderr = -1
+        self._is_broken = False
+
+    # ---- the promise -------------------------------------------------------------------------------------------------
+
+    @property
+    def slots(self) -> int:
+        """Room in all channels, those of children not yet started included."""
+        depth = self._depth()
+        alive = taken = 0
+        for child in self._children.values():
+            if child.is_dying:
+                taken += len(child.inflight)
+            else:
+                alive += 1
+                taken += 1 if child.is_long else depth
+        return taken + max(0, self._max_workers - alive) * depth
+
+    def open(self, calls: Sequence[Call], destinations: Sequence[Destination]) -> None:  # noqa: ARG002  for other backends
+        """Pickle everything, all refusals at once, then start the keeper."""
+        if self._method == "fork" and threading.active_count() > 1:
+            msg = (
+                f"start_method='fork' cannot be used while the program has threads "
+                f"({threading.active_count() - 1} beside this one): a fork copies their locks. Use 'forkserver' or 'spawn'."
+            )
+            raise ValueError(msg)
+        self._calls = calls
+        self._prepare(calls)
+        self._startup_stderr = os.memfd_create("processes-stderr", os.MFD_CLOEXEC)
+        os.set_blocking(self._startup_stderr, True)
+        _set_append(self._startup_stderr)
+        try:
+            self._real_stderr = os.dup(2)
+        except OSError:  # The program runs with its stderr closed.
+            self._real_stderr = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        self._start_keeper()
+
+    def start(self, job: Job) -> None:
+        """Place an attempt with the least busy child, or with a new one."""
+        if self._is_broken:
+            self._events.append(AttemptReturned(job.attempt_id))
+            return
+        call, prepared = self._calls[job.task], self._prepared[job.task]
+        placed = Placed(job.attempt_id, call)
+        try:
+            arguments = prepared.arguments
+            if arguments is _ON_DEMAND:
+                arguments = blob.dump((call.args, call.kwargs))
+        except Exception as error:  # noqa: BLE001  foreign code; it could be pickled when the run began
+            trouble = UnpicklableError(call.name, "an argument", f"{type(error).__name__}: {error}")
+            now = monotonic()
+            self._events.append(AttemptFailed(job.attempt_id, of_error(trouble), False, Measure(now, now), trouble))
+            return
+        child = self._choose_child()
+        if child is None:
+            self._events.append(AttemptReturned(job.attempt_id))
+            return
+        self._send(child, placed, job, prepared, arguments)
+
+    def cancel(self, attempt_id: int, error: BaseException) -> None:
+        """Kill the child that runs it; what was not received yet comes back unmade."""
+        child = self._where.get(attempt_id)
+        if child is None:
+            return
+        self._take_back(child)
+        if attempt_id in child.inflight:
+            self._kill_attempt(child, attempt_id, error, only_if_running=False)
+
+    def wait(self, until: float | None) -> list[BackendEvent]:
+        """Wait once for messages, deaths and the next instant at which a child has to be looked at."""
+        for child_id in self._grown and list(self._grown):
+            self._retire_grown(child_id)
+        while not self._events:
+            now = monotonic()
+            next_at = self._next_check(until)
+            for descriptor, _ in self._poll.poll(None if next_at == math.inf else max(0.0, next_at - now)):
+                reader = self._readers.get(descriptor)
+                if reader is not None:
+                    reader()
+            self._check_all()
+            if until is not None and monotonic() >= until:
+                break
+        events, self._events = self._events, []
+        return events
+
+    def fetch(self, handle: object) -> object:
+        """Unpickle a result, in the reader's thread."""
+        return blob.load(handle)  # type: ignore[arg-type]  # a handle of ours is a Value
+
+    def release(self, handle: object) -> None:
+        """Free a large result's memory; whoever still maps it keeps its own view."""
+        if isinstance(handle, MemoryFile):
+            handle.close()
+
+    def close(self) -> None:
+        """Let go of the keeper, which kills every child and what they left; returns when all are gone."""
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
+        for child in self._children.values():
+            child.close()
+        self._children.clear()
+        self._where.clear()
+        self._prepared.clear()
+        self._poll.close()
+        wire.close_all([fd for fd in (self._startup_stderr, self._real_stderr) if fd >= 0])
+        self._startup_stderr = self._real_stderr = -1
+
+    # ---- before the run ----------------------------------------------------------------------------------------------
+
+    def _prepare(self, calls: Sequence[Call]) -> None:
+        problems: list[UnpicklableError] = []
+        functions: dict[int, int] = {}  # {id of a function: its number}; the calls keep the functions alive
+        profiles: dict[tuple[object, ...], int] = {(None, None): 0}
+        kept_files = kept_bytes = 0
+        for call in calls:
+            number = functions.get(id(call.func))
+            if number is None:
+                number = functions[id(call.func)] = len(self._functions)
+                self._functions.append(self._dump(call, "function", call.func, problems))
+            profile = profiles.get((call.frame_filter, call.retry_on))
+            if profile is None:
+                profile = profiles[call.frame_filter, call.retry_on] = len(self._profiles)
+                self._profiles.append(self._dump(call, "retry_on", (call.frame_filter, call.retry_on), problems))
+            arguments = self._dump_arguments(call, problems) if call.args or call.kwargs else None
+            if isinstance(arguments, MemoryFile):
+                kept_files += 1
+                kept_bytes += arguments.size
+                if kept_files > _KEPT_FILES_MAX or kept_bytes > _KEPT_BYTES_MAX:
+                    kept_files, kept_bytes = kept_files - 1, kept_bytes - arguments.size
+                    arguments.close()
+                    arguments = _ON_DEMAND
+            self._prepared.append(_Prepared(number, profile, arguments))
+        self._prepare_initializer(problems)
+        if problems:
+            msg = "tasks cannot be sent to child processes"
+            raise ExceptionGroup(msg, problems)
+
+    def _dump(self, call: Call, what: str, value: object, problems: list[UnpicklableError]) -> Value:
+        try:
+            return blob.dump(value, self._modules)
+        except Exception as error:  # noqa: BLE001  foreign code
+            problems.append(UnpicklableError(call.name, what, f"{type(error).__name__}: {error}"))
+            return b""
+
+    def _dump_arguments(self, call: Call, problems: list[UnpicklableError]) -> Value:
+        try:
+            return blob.dump((call.args, call.kwargs), self._modules)
+        except Exception as error:  # noqa: BLE001  foreign code; now find out which argument it is
+            named = [(f"args[{place}]", value) for place, value in enumerate(call.args)]
+            named += [(f"kwargs[{name!r}]", value) for name, value in call.kwargs.items()]
+            found: list[UnpicklableError] = []
+            for what, value in named:
+                self._dump(call, what, value, found)
+            problems += found or [UnpicklableError(call.name, "args", f"{type(error).__name__}: {error}")]
+            return b""
+
+    def _prepare_initializer(self, problems: list[UnpicklableError]) -> None:
+        if self._options.initializer is None:
+            return
+        try:
+            value = blob.dump((self._options.initializer, self._options.initargs), self._modules, sys.maxsize)
+        except Exception as error:  # noqa: BLE001  foreign code
+            problems.append(UnpicklableError("(every task)", "the pool's initializer", f"{type(error).__name__}: {error}"))
+            return
+        assert isinstance(value, bytes)  # noqa: S101  sys.maxsize fits everything
+        self._initializer = value
+
+    # ---- the keeper --------------------------------------------------------------------------------------------------
+
+    def _start_keeper(self) -> None:
+        levels, disabled = logs.snapshot()
+        modules = blob.may_import_elsewhere(self._modules) if self._method == "forkserver" else []
+        setup = wire.Setup(
+            self._method,
+            os.getpid(),
+            list(sys.path),
+            list(sys.argv),
+            [module for module in modules if module not in self._left_out],
+            levels,
+            disabled,
+            self._initializer,
+            self._startup_stderr,
+            self._real_stderr,
+        )
+        self._keeper_ready, self._importing = False, None
+        try:
+            self._keeper = keeper.launch(setup, self._environment())
+        except OSError as error:
+            msg = f"the process that starts the workers could not be started: {error}"
+            raise WorkerStartError(msg) from error
+        self._watch(self._keeper.channel.fileno(), self._read_keeper)
+        self._watch(self._keeper.pidfd, self._keeper_ended)
+        for child in self._children.values():
+            if child.pid == 0:
+                self._ask_for(child)
+
+    def _environment(self) -> dict[str, str]:
+        """The parent's environment, with the threads of numeric libraries shared out among the workers."""
+        threads = str(max(1, usage.usable_cpus() // self._max_workers))
+        return {**dict.fromkeys(_THREAD_VARIABLES, threads), **os.environ}
+
+    def _read_keeper(self) -> None:
+        while self._keeper is not None:
+            try:
+                message = self._keeper.channel.receive(wait=False)
+            except (EOFError, OSError):  # Its end is told by the pidfd.
+                self._unwatch(self._keeper.channel.fileno())
+                return
+            if message is None:
+                return
+            self._handle_keeper(message)
+
+    def _handle_keeper(self, message: Message) -> None:
+        facts = wire.decode_plain(message)
+        match message.kind, facts:
+            case wire.STARTED, (int(pid),):
+                self._child_started(self._children[message.id], pid, message.descriptors[0])
+            case wire.EXITED, (int(status), float(user), float(system), int(peak)):
+                self._child_exited(self._children[message.id], status, user, system, peak)
+            case wire.IMPORTING, (str(module),):
+                self._importing = (module, monotonic()) if module else None
+                self._keeper_ready = not module
+            case wire.TAINTED, (str(module),):
+                self._leave_out(module, "it starts threads")
+
+    def _leave_out(self, module: str, why: str) -> None:
+        """Start another keeper, which does not import `module`; the workers will, and fail or not on their own."""
+        self._left_out.add(module)
+        self._events.append(TroubleSeen(f"module {module!r} is imported by each worker itself: {why}"))
+        self._drop_keeper()
+        self._start_keeper()
+
+    def _drop_keeper(self) -> None:
+        if self._keeper is not None:
+            self._unwatch(self._keeper.channel.fileno())
+            self._unwatch(self._keeper.pidfd)
+            self._keeper.close(kill=True)
+            self._keeper = None
+
+    def _keeper_ended(self) -> None:
+        """The keeper died, and with it the workers: nobody is to blame, and one more is started, once."""
+        self._read_keeper()  # What it told before counts.
+        if self._keeper is None:
+            return
+        if self._importing is not None:
+            self._leave_out(self._importing[0], "the process that was to import it died")
+            return
+        self._keeper_deaths += 1
+        self._drop_keeper()
+        self._lose_workers()
+        if self._keeper_deaths > 1:
+            self._break(WorkerStartError("the process that starts the workers died twice", stderr=self._stderr_text()))
+            return
+        self._events.append(TroubleSeen("the process that starts the workers died; another was started"))
+        self._start_keeper()
+
+    def _lose_workers(self) -> None:
+        for child in list(self._children.values()):
+            if child.pid == 0:
+                continue  # never started: the next keeper will
+            child.kill()
+            _kill_session(child.pid)
+            _await_death(child.pidfd)
+            self._drain(child)
+            self._return_all(child)
+            self._remove(child)
+
+    # ---- children ----------------------------------------------------------------------------------------------------
+
+    def _depth(self) -> int:
+        """How many attempts go into one channel, from how long they took of late."""
+        if self._estimate is None or self._options.max_tasks_per_child is not None:
+            return 1
+        return max(1, min(_DEPTH_MAX, round(_QUEUED_S / max(self._estimate, 1e-6))))
+
+    def _choose_child(self) -> Child | None:
+        depth = self._depth()
+        best, load, alive = None, _DEPTH_MAX + 1, 0
+        for child in self._children.values():
+            if child.is_dying:
+                continue
+            alive += 1
+            count = len(child.inflight)
+            if count < load and (count == 0 or count < (1 if child.is_long else depth)):
+                best, load = child, count
+                if count == 0:
+                    return child
+        if alive < self._max_workers:
+            return self._start_child() or best
+        if best is None:  # Room went while the attempt was on its way here; it waits behind somebody.
+            best = min((child for child in self._children.values() if not child.is_dying), key=lambda child: len(child.inflight))
+        return best
+
+    def _start_child(self) -> Child | None:
+        try:
+            child = Child(self._next_child)
+        except OSError as error:
+            if not any(not child.is_dying for child in self._children.values()):
+                self._break(WorkerStartError(f"no worker could be started: {error}"))
+            return None
+        self._next_child += 1
+        self._children[child.id] = child
+        self._watch(child.channel.fileno(), lambda: self._read_child(child))
+        self._ask_for(child)
+        return child
+
+    def _ask_for(self, child: Child) -> None:
+        if self._keeper is not None:
+            message = wire.encode_plain(wire.START, child.id, descriptors=[child.spare.fileno(), child.page_fd])
+            with contextlib.suppress(OSError):  # The keeper's end is told by its pidfd; the next one is asked again.
+                self._keeper.channel.send(*message)
+
+    def _child_started(self, child: Child, pid: int, pidfd: int) -> None:
+        child.pid, child.pidfd = pid, pidfd
+        child.close_page_fd()
+        if child.is_dying:
+            child.kill()
+
+    def _send(self, child: Child, placed: Placed, job: Job, prepared: _Prepared, arguments: Value | None) -> None:
+        function_value = profile_value = None
+        if prepared.function not in child.functions:
+            child.functions.add(prepared.function)
+            placed.function, function_value = prepared.function, self._functions[prepared.function]
+        if prepared.profile and prepared.profile not in child.profiles:
+            child.profiles.add(prepared.profile)
+            placed.profile, profile_value = prepared.profile, self._profiles[prepared.profile]
+        sent = wire.Job(
+            job.attempt_id,
+            placed.call.name,
+            prepared.function,
+            function_value,
+            prepared.profile,
+            profile_value,
+            arguments,
+            job.inputs,  # type: ignore[arg-type]  # handles of ours are Values
+        )
+        placed.encoded, placed.descriptors = wire.encode_job(sent)
+        placed.keep = sent
+        self._where[job.attempt_id] = child
+        was_idle = not child.inflight
+        child.place(placed)
+        if child.outbox:
+            self._poll.modify(child.channel.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        if was_idle and child.is_ready:
+            self._expect(child, placed, monotonic())
+
+    def _expect(self, child: Child, head: Placed, since: float) -> None:
+        """Look at the child when its first attempt, which began at `since` at the earliest, is no longer short."""
+        timeout = head.call.timeout
+        child.check_at = since + (LOOK_AFTER_S if timeout is None or timeout > LOOK_AFTER_S else timeout)
+
+    def _read_child(self, child: Child) -> None:
+        if child.outbox:
+            child.flush()
+            if not child.outbox:
+                self._poll.modify(child.channel.fileno(), select.EPOLLIN)
+        self._drain(child)
+
+    def _drain(self, child: Child) -> None:
+        """Handle every message that the child has sent."""
+        receive = child.channel.receive
+        while True:
+            try:
+                message = receive(wait=False)
+                if message is None:
+                    return
+                self._handle_child(child, message)
+            except (EOFError, OSError):
+                return
+            except Exception as error:  # noqa: BLE001  a task wrote into our channel, or its memory is corrupt
+                self._events.append(TroubleSeen(f"worker {child.pid} sent what is no message: {type(error).__name__}: {error}"))
+                child.order = (child.page.read()[0], error)
+                child.kill()
+                return
+
+    def _handle_child(self, child: Child, message: Message) -> None:
+        kind = message.kind
+        if kind == wire.SUCCEEDED:
+            measure, child.resident, value = wire.decode_success(message, child.pid)
+            placed = self._end(child, message.id, measure)
+            if placed is not None:
+                self._events.append(AttemptSucceeded(message.id, value, _with_sampled(measure, placed)))
+        elif kind == wire.FAILED:
+            measure, child.resident, retryable, fields = wire.decode_failure(message, child.pid)
+            placed = self._end(child, message.id, measure)
+            if placed is not None:
+                failure = Failure(*fields)  # type: ignore[arg-type]  # its own fields, plain data
+                self._events.append(AttemptFailed(message.id, failure, retryable, _with_sampled(measure, placed)))
+        elif kind == wire.LOGGED:
+            (fields,) = wire.decode_plain(message)
+            self._report_start(child, message.id)
+            self._events.append(RecordLogged(message.id, fields))  # type: ignore[arg-type]  # a dict, by our own handler
+        elif kind == wire.READY:
+            self._child_ready(child, *wire.decode_plain(message))
+        elif kind == wire.UNFIT:
+            (text,) = wire.decode_plain(message)
+            self._break(WorkerStartError("the pool's initializer failed", stderr=str(text)))
+
+    def _child_ready(self, child: Child, private: object, resident: object) -> None:
+        assert isinstance(private, int)  # noqa: S101  our own worker's
+        assert isinstance(resident, int)  # noqa: S101
+        child.is_ready = True
+        child.ready_private, child.ready_resident = private, resident
+        if child.inflight:
+            self._expect(child, next(iter(child.inflight.values())), monotonic())
+
+    def _end(self, child: Child, attempt_id: int, measure: Measure) -> Placed | None:
+        """Count an attempt as ended; the next one in the channel has begun by now."""
+        placed = child.inflight.pop(attempt_id, None)
+        if placed is None:
+            return None
+        del self._where[attempt_id]
+        child.made += 1
+        child.is_long = False
+        self._false_starts = 0
+        took = min(measure.ended_at - measure.started_at, 4 * LOOK_AFTER_S)  # one long one must not slow the next hundred
+        self._estimate = took if self._estimate is None else 0.8 * self._estimate + 0.2 * took
+        for head in child.inflight.values():
+            self._expect(child, head, measure.ended_at)
+            break
+        else:
+            child.check_at = math.inf
+            if child.resident - child.ready_resident > _IDLE_GROWTH_MAX:
+                self._grown.add(child.id)
+        if self._options.max_tasks_per_child is not None and child.made >= self._options.max_tasks_per_child:
+            child.kill()
+        return placed
+
+    def _retire_grown(self, child_id: int) -> None:
+        """Nothing was placed with it since: it idles, and holds memory that it will not give back."""
+        self._grown.discard(child_id)
+        child = self._children.get(child_id)
+        if child is not None and not child.inflight and not child.is_dying:
+            child.kill()
+
+    # ---- looking -----------------------------------------------------------------------------------------------------
+
+    def _next_check(self, until: float | None) -> float:
+        next_at = math.inf if until is None else until
+        for child in self._children.values():
+            next_at = min(next_at, child.check_at)
+        if self._importing is not None:
+            next_at = min(next_at, self._importing[1] + _IMPORT_MAX_S)
+        return next_at
+
+    def _check_all(self) -> None:
+        now = monotonic()
+        for child in list(self._children.values()):
+            if child.check_at <= now:
+                self._look(child, now)
+        if self._importing is not None and now >= self._importing[1] + _IMPORT_MAX_S:
+            self._leave_out(self._importing[0], f"it took more than {_IMPORT_MAX_S:.0f} s")
+
+    def _look(self, child: Child, now: float) -> None:
+        """See what a child is at: report the start, take back what is stuck behind it, hold it to its limits."""
+        self._drain(child)
+        if not child.inflight or child.is_dying:
+            return
+        head = next(iter(child.inflight.values()))
+        running, since, *_ = child.page.read()
+        if running != head.attempt_id:  # Not begun yet: the machine is busy.
+            child.check_at = max(child.check_at, now + LOOK_AFTER_S)
+            return
+        self._report_start(child, running, since)
+        if now - since >= LOOK_AFTER_S and not child.is_long:
+            child.is_long = True
+            self._take_back(child)
+        call = head.call
+        if call.timeout is not None and now - since >= call.timeout:
+            self._kill_attempt(child, running, TaskTimeoutError.of_attempt(call.name, call.timeout))
+            return
+        if call.memory_limit is not None and now >= head.next_sample and self._sample(child, head, call.memory_limit):
+            return
+        child.check_at = min(
+            since + LOOK_AFTER_S if not child.is_long else math.inf,
+            math.inf if call.timeout is None else since + call.timeout,
+            math.inf if call.memory_limit is None else head.next_sample,
+        )
+
+    def _sample(self, child: Child, head: Placed, limit: int) -> bool:
+        """Read the memory of an attempt with a limit; whether it was over."""
+        used = max(0, usage.tree_private_bytes(child.pid) - child.ready_private)
+        head.sampled = max(head.sampled, used + child.ready_private)
+        head.next_sample = monotonic() + _SAMPLE_EVERY_S
+        if used <= limit:
+            return False
+        self._kill_attempt(child, head.attempt_id, MemoryLimitError(head.call.name, limit, used))
+        return True
+
+    def _report_start(self, child: Child, attempt_id: int, since: float | None = None) -> None:
+        placed = child.inflight.get(attempt_id)
+        if placed is not None and not placed.seen:
+            placed.seen = True
+            self._events.append(AttemptStarted(attempt_id, child.page.read()[1] if since is None else since, child.pid))
+
+    def _take_back(self, child: Child) -> None:
+        for placed in child.take_back():
+            del self._where[placed.attempt_id]
+            self._events.append(AttemptReturned(placed.attempt_id))
+
+    def _kill_attempt(self, child: Child, attempt_id: int, error: BaseException, *, only_if_running: bool = True) -> None:
+        """
+        Kill a child for the attempt it runs, unless that has ended meanwhile.
+
+        The child is stopped first: only then do its page and its channel agree, and an innocent attempt that has just
+        begun is not hit.
+        """
+        child.stop()
+        self._drain(child)
+        if attempt_id not in child.inflight or (only_if_running and child.page.read()[0] != attempt_id):
+            child.go_on()
+            return
+        child.order = (attempt_id, error)
+        child.kill()
+
+    # ---- ends --------------------------------------------------------------------------------------------------------
+
+    def _child_exited(self, child: Child, status: int, user: float, system: float, peak: int) -> None:
+        """A child's end is confirmed: outcomes that can still be read count, then blame is laid."""
+        self._drain(child)
+        attempt_id, since, user_before, system_before, _ = child.page.read()
+        placed = child.inflight.get(attempt_id)
+        ordered = child.order
+        is_blamed = ordered[0] == attempt_id if ordered is not None else not child.is_dying
+        if placed is not None and is_blamed:
+            self._report_start(child, attempt_id, since)
+            del child.inflight[attempt_id]
+            del self._where[attempt_id]
+            cpu = max(0.0, user - user_before), max(0.0, system - system_before)
+            self._blame(child, placed, status, Measure(since, monotonic(), child.pid, *cpu, peak, None, "wait4"))
+        elif child.made == 0 and not child.is_dying:
+            self._false_starts += 1
+        self._return_all(child)
+        self._remove(child)
+        if self._false_starts > 1:
+            cause = f"two workers in a row died before they could run anything (the last with status {status})"
+            self._break(WorkerStartError(cause, stderr=self._stderr_text()))
+
+    def _blame(self, child: Child, placed: Placed, status: int, measure: Measure) -> None:
+        """The attempt that was running when its child died takes the cause."""
+        call, measure = placed.call, _with_sampled(measure, placed)
+        error: BaseException
+        if child.order is not None:
+            error = child.order[1]
+        else:
+            seconds = measure.ended_at - measure.started_at
+            error = WorkerCrashedError(
+                call.name, status=status, pid=child.pid, seconds=seconds, peak_memory=measure.peak_memory
+            )
+        retryable = is_retryable(error, call.retry_on)
+        self._events.append(AttemptFailed(placed.attempt_id, of_error(error), retryable, measure, error))
+
+    def _return_all(self, child: Child) -> None:
+        for attempt_id in child.inflight:
+            del self._where[attempt_id]
+            self._events.append(AttemptReturned(attempt_id))
+        child.inflight.clear()
+
+    def _remove(self, child: Child) -> None:
+        self._unwatch(child.channel.fileno())
+        self._grown.discard(child.id)
+        del self._children[child.id]
+        child.close()
+
+    def _break(self, error: WorkerStartError) -> None:
+        """End the run: no children can be had."""
+        if self._is_broken:
+            return
+        self._is_broken = True
+        self._events.append(RunBroken(error))
+
+    def _stderr_text(self) -> str:
+        size = os.fstat(self._startup_stderr).st_size
+        return os.pread(self._startup_stderr, 20_000, max(0, size - 20_000)).decode(errors="replace")
+
+    # ---- descriptors -------------------------------------------------------------------------------------------------
+
+    def _watch(self, descriptor: int, reader: Callable[[], None]) -> None:
+        self._poll.register(descriptor, select.EPOLLIN)
+        self._readers[descriptor] = reader
+
+    def _unwatch(self, descriptor: int) -> None:
+        if self._readers.pop(descriptor, None) is not None:
+            with contextlib.suppress(OSError):
+                self._poll.unregister(descriptor)
+
+
+def _refuse_platform() -> None:
+    if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
+        msg = (
+            "parallel='processes' needs Linux 5.10 or newer (pidfd, memfd, /proc). "
+            "Use parallel='threads', or parallel=None to run in this thread."
+        )
+        raise NotImplementedError(msg)
+
+
+def _set_append(descriptor: int) -> None:
+    import fcntl
+
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+
+
+def _with_sampled(measure: Measure, placed: Placed) -> Measure:
+    """Where children of the task were sampled and held more than the worker's own peak, that is the peak."""
+    if placed.sampled > (measure.peak_memory or 0):
+        return measure._replace(peak_memory=placed.sampled, peak_source="sampled")
+    return measure
+
+
+def _kill_session(session: int) -> None:
+    """Kill what a dead worker's session still holds: without a keeper nobody else can find it."""
+    import signal
+
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                if os.getsid(int(name)) == session:
+                    os.kill(int(name), signal.SIGKILL)
+
+
+def _await_death(pidfd: int) -> None:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.poll(5_000)

@@ -1,0 +1,318 @@
+"""
+The process that starts, reaps and buries the workers of one run.
+
+Runs in a process of its own; `launch` is the parent's way to it. It is single-threaded and does nothing but wait, so it
+can always fork. It is the workers' parent and a subreaper: whatever a dead worker leaves behind (children, daemons that
+forked twice) becomes the keeper's child and is killed. It watches its own parent through a pidfd and its end of a
+socket: when either tells that the parent is gone, every worker dies, then the keeper.
+
+A worker is started by fork (`forkserver`: of this clean interpreter, which has imported the modules of the run's
+functions; `fork`: of a copy of the caller) or by exec (`spawn`). Neither runs the user's `__main__` again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from processes import usage, wire, worker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from processes.wire import Channel, Setup
+
+#: Run by `python -c`: sys.path comes first, since this package may only be found by the parent's.
+_BOOT = (
+    "import os, pickle, sys; fd = int(sys.argv[1]); "
+    "boot = pickle.loads(os.pread(fd, os.fstat(fd).st_size, 0)); sys.path[:] = boot[0]; "
+    "import processes.keeper as keeper; keeper.boot(boot[1], boot[2], [fd, *map(int, sys.argv[2:])])"
+)
+
+#: How long burying one worker's orphans may hold up everything else, in seconds: a process in uninterruptible sleep
+#: dies when its disk answers, and is reaped then.
+_BURIAL_S = 0.5
+
+
+class KeeperLink:
+    """The keeper as its parent sees it."""
+
+    def __init__(self, channel: Channel, pid: int, popen: subprocess.Popen[bytes] | None) -> None:
+        """Hold what `launch` made."""
+        self.channel = channel
+        self.pid = pid
+        self._popen = popen
+        self.pidfd = os.pidfd_open(pid)
+
+    def close(self, *, kill: bool = False) -> None:
+        """Let go of the keeper, which then kills all workers and ends; returns when it has."""
+        if kill:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        self.channel.close()
+        if self._popen is not None:
+            self._popen.wait()
+        else:
+            with contextlib.suppress(ChildProcessError):  # SIGCHLD is ignored: the kernel has reaped it.
+                os.waitpid(self.pid, 0)
+        os.close(self.pidfd)
+
+
+def launch(setup: Setup, environment: dict[str, str]) -> KeeperLink:
+    """
+    Start a keeper.
+
+    Raises:
+        OSError: The system refuses: no process, no descriptor.
+    """
+    mine, theirs = wire.channel_pair()
+    try:
+        if setup.start_method == "fork":
+            pid, popen = _fork_keeper(setup, mine, theirs), None
+        else:
+            popen = _exec_keeper(setup, theirs, environment)
+            pid = popen.pid
+    except BaseException:
+        mine.close()
+        raise
+    finally:
+        theirs.close()
+    return KeeperLink(mine, pid, popen)
+
+
+def _fork_keeper(setup: Setup, mine: Channel, theirs: Channel) -> int:
+    for stream in (sys.stdout, sys.stderr):  # What waits in a buffer would be written twice.
+        with contextlib.suppress(Exception):
+            stream.flush()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            mine.close()
+            os.setsid()
+            _no_input()
+            _serve(theirs, setup)
+        finally:
+            os._exit(1)
+    return pid
+
+
+def _no_input() -> None:
+    """Children must not read what was typed for the parent."""
+    devnull = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(devnull, 0)
+    os.close(devnull)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  open for the life of the process
+
+
+def _exec_keeper(setup: Setup, theirs: Channel, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    boot = _boot_file(setup, "keeper")
+    try:
+        kept = [boot, theirs.fileno(), setup.startup_stderr, setup.real_stderr]
+        return subprocess.Popen(
+            [*_interpreter(), str(boot), str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stderr=setup.startup_stderr,
+            pass_fds=kept,
+            start_new_session=True,
+            env=environment,
+        )
+    finally:
+        os.close(boot)
+
+
+def _interpreter() -> list[str]:
+    """This interpreter with this one's flags (-X, -W, -O, ...). Subprocess knows them for multiprocessing's use."""
+    return [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", _BOOT]  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _boot_file(setup: Setup, role: str) -> int:
+    fd = os.memfd_create("processes-boot", os.MFD_CLOEXEC)
+    data = memoryview(pickle.dumps((setup.sys_path, role, tuple(setup))))
+    while data:
+        data = data[os.write(fd, data) :]
+    return fd
+
+
+# ---- in the keeper ---------------------------------------------------------------------------------------------------
+
+
+def boot(role: str, setup_fields: tuple[object, ...], descriptors: Sequence[int]) -> NoReturn:
+    """Where an exec'd child enters: the boot file's descriptor first, then the role's own."""
+    import socket
+
+    setup = wire.Setup(*setup_fields)  # type: ignore[arg-type]
+    sys.argv = list(setup.sys_argv)
+    os.close(descriptors[0])
+    for descriptor in (*descriptors[1:], setup.startup_stderr, setup.real_stderr):
+        os.set_inheritable(descriptor, False)
+    channel = wire.Channel(socket.socket(fileno=descriptors[1]))
+    try:
+        if role == "keeper":
+            _serve(channel, setup)
+        else:
+            page = wire.Page(descriptors[2])
+            os.close(descriptors[2])
+            worker.main(channel, page, setup, os.getppid())
+    finally:
+        _leave()
+
+
+def _leave() -> NoReturn:
+    """End at once: exit handlers that were copied by a fork belong to another process."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(0)
+
+
+def _serve(channel: Channel, setup: Setup) -> None:
+    keeper = _Keeper(channel, setup)
+    try:
+        keeper.run()
+    finally:
+        keeper.end()
+
+
+class _Keeper:
+    """Workers by pidfd, and what to do when one ends."""
+
+    def __init__(self, channel: Channel, setup: Setup) -> None:
+        self._channel = channel
+        self._setup = setup
+        self._workers: dict[int, tuple[int, int]] = {}  # {pidfd: (worker id, pid)}
+        self._spared: set[int] = set()  # children that an imported module started: helpers of its own
+        self._poll = select.poll()
+
+    def run(self) -> None:
+        """Serve until the parent lets go or dies."""
+        worker.reset_signals()
+        worker.become_subreaper()
+        parent = self._watch_parent()
+        if parent is None or not self._import_modules():
+            return
+        self._poll.register(self._channel.fileno(), select.POLLIN)
+        self._poll.register(parent, select.POLLIN)
+        worker.redirect(2, self._setup.real_stderr)
+        while True:
+            for descriptor, _ in self._poll.poll():
+                if descriptor == parent:
+                    return
+                if descriptor == self._channel.fileno():
+                    try:
+                        message = self._channel.receive(wait=False)
+                    except (EOFError, OSError):
+                        return
+                    if message is not None:
+                        self._start(message)
+                elif descriptor in self._workers:
+                    self._reap(descriptor)
+
+    def end(self) -> None:
+        """Kill every worker and all that they left."""
+        for pidfd in self._workers:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        self._workers.clear()
+        self._bury_orphans()
+
+    def _watch_parent(self) -> int | None:
+        try:
+            parent = os.pidfd_open(self._setup.parent_pid)
+        except OSError:
+            return None
+        # Only now is it sure that the descriptor is the parent's and not that of a later process of the same id.
+        return parent if os.getppid() == self._setup.parent_pid else None
+
+    def _import_modules(self) -> bool:
+        """Import what the run's functions need, saying each name before: the parent judges what goes wrong."""
+        for module in self._setup.modules:
+            self._tell(wire.IMPORTING, 0, module)
+            # A module that cannot be imported fails the tasks that need it, in the worker, with its own traceback.
+            with contextlib.suppress(BaseException):
+                __import__(module)
+            if len(os.listdir("/proc/self/task")) > 1:
+                self._tell(wire.TAINTED, 0, module)
+                return False
+        self._spared = set(usage.descendants(os.getpid()))
+        self._tell(wire.IMPORTING, 0, "")
+        return True
+
+    def _tell(self, kind: int, id_: int, *facts: object, descriptors: Sequence[int] = ()) -> None:
+        with contextlib.suppress(OSError):  # The parent is gone: the next wait tells.
+            self._channel.send(*wire.encode_plain(kind, id_, *facts, descriptors=descriptors))
+
+    def _start(self, message: wire.Message) -> None:
+        end, page = message.descriptors
+        keeper_pid = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._become_worker(end, page, keeper_pid)
+            finally:
+                _leave()
+        wire.close_all(message.descriptors)
+        pidfd = os.pidfd_open(pid)
+        self._workers[pidfd] = (message.id, pid)
+        self._poll.register(pidfd, select.POLLIN)
+        self._tell(wire.STARTED, message.id, pid, descriptors=[pidfd])
+
+    def _become_worker(self, end: int, page: int, keeper_pid: int) -> None:
+        if self._setup.start_method == "spawn":
+            boot = _boot_file(self._setup, "worker")
+            for descriptor in (boot, end, page, self._setup.startup_stderr, self._setup.real_stderr):
+                os.set_inheritable(descriptor, True)
+            os.execv(sys.executable, [*_interpreter(), str(boot), str(end), str(page)])
+        import socket
+
+        self._channel.socket.close()
+        wire.close_all(list(self._workers))
+        mapped = wire.Page(page)
+        os.close(page)
+        worker.main(wire.Channel(socket.socket(fileno=end)), mapped, self._setup, keeper_pid)
+
+    def _reap(self, pidfd: int) -> None:
+        worker_id, pid = self._workers.pop(pidfd)
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+        _, status, used = os.wait4(pid, 0)
+        self._bury_orphans()
+        self._tell(
+            wire.EXITED,
+            worker_id,
+            os.waitstatus_to_exitcode(status),
+            used.ru_utime,
+            used.ru_stime,
+            used.ru_maxrss * usage.KIB,
+        )
+
+    def _bury_orphans(self) -> None:
+        """Kill and reap every child that is not a living worker; as a parent dies its children arrive here."""
+        living = {pid for _, pid in self._workers.values()} | self._spared
+        limit = time.monotonic() + _BURIAL_S
+        while time.monotonic() < limit:
+            orphans = [pid for pid in usage.children(os.getpid()) if pid not in living]
+            if not orphans:
+                return
+            for pid in orphans:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            for pid in orphans:
+                self._await_end(pid, limit)
+
+    def _await_end(self, pid: int, limit: float) -> None:
+        with contextlib.suppress(OSError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                poll = select.poll()
+                poll.register(pidfd, select.POLLIN)
+                poll.poll(max(0.0, limit - time.monotonic()) * 1000)
+            finally:
+                os.close(pidfd)
+            os.waitpid(pid, os.WNOHANG)

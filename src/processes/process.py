@@ -1,0 +1,463 @@
+"""Process: tasks that depend on each other, checked, ordered, run, and reported on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from processes import graph, runner
+from processes.attempt import name_of
+from processes.backends.pool import PoolBackend, ProcessPool
+from processes.backends.sequential import SequentialBackend
+from processes.backends.threads import ThreadsBackend
+from processes.events import TaskStatus
+from processes.exceptions import (
+    CircularDependencyError,
+    DependencyNotFoundError,
+    RemoteTaskError,
+    TaskNotFoundError,
+    WorkerStartError,
+)
+from processes.graph import key_of
+from processes.report import AttemptRecord, Later, ProcessExecutionReport, TaskReportEntry, TaskResult
+from processes.runner import Plan
+from processes.task import Task, TaskDependency
+from processes.usage import Usage, usable_cpus
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from processes.backends.base import Backend
+    from processes.events import Measure
+    from processes.failure import Failure
+    from processes.runner import Outcome, TaskRecord
+
+_MODES = "None or False (sequential), True or 'processes', 'threads', or a ProcessPool"
+
+
+class Process:
+    """A graph of tasks that runs as a whole."""
+
+    def __init__(self, tasks: list[Task], name: str = "") -> None:
+        """
+        Check and order the tasks.
+
+        Args:
+            tasks: In any order; the list itself is left alone.
+            name: For the report.
+
+        Raises:
+            TypeError: No list, or something in it that is no Task.
+            ValueError: Two tasks of one name.
+            DependencyNotFoundError: A dependency is not among the tasks; it names all such gaps.
+            CircularDependencyError: Tasks wait for each other; it shows the circle.
+        """
+        self.name = name
+        self._tasks: dict[str, Task] = {}  # {key: task}, as given and added
+        self._wants: dict[str, tuple[str, ...]] = {}  # {key: keys it waits for}
+        self._order: list[str] | None = None  # keys in topological order; None after a change
+        _check_task_list(tasks)
+        try:
+            for task in tasks:
+                self._insert(task)
+            self._check_graph()
+        except (ValueError, DependencyNotFoundError, CircularDependencyError):
+            for task in tasks:
+                task.close_handlers()
+            raise
+        self.runner = ProcessRunner(self)
+
+    # ---- looking -----------------------------------------------------------------------------------------------------
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks, each after those it waits for."""
+        return [self._tasks[key] for key in self._ordered()]
+
+    def get_task(self, name: str) -> Task:
+        """
+        The task of that name, in any case.
+
+        Raises:
+            TaskNotFoundError: There is none.
+        """
+        task = self._tasks.get(key_of(name))
+        if task is None:
+            raise TaskNotFoundError(name)
+        return task
+
+    def get_dependant_tasks(self, name: str) -> list[Task]:
+        """All tasks that depend on it, directly or not, breadth first; none for an unknown name."""
+        key = key_of(name)
+        if key not in self._tasks:
+            return []
+        dependants = graph.dependants_of(self._wants)
+        return [self._tasks[found] for found in graph.reachable([key], dependants)]
+
+    # ---- changing ----------------------------------------------------------------------------------------------------
+
+    def add_task(self, task: Task) -> None:
+        """
+        Add a task whose dependencies are there already.
+
+        Raises:
+            TypeError: It is no Task.
+            ValueError: Its name is taken.
+            DependencyNotFoundError: A dependency is not in the process.
+            CircularDependencyError: It waits for itself.
+
+        The process is as before then.
+        """
+        _check_task(task)
+        key = self._insert(task)
+        gaps = [wanted for wanted in self._wants[key] if wanted not in self._tasks]
+        if gaps or key in self._wants[key]:
+            del self._tasks[key], self._wants[key]
+            if gaps:
+                raise DependencyNotFoundError(task.name, gaps[0], missing=[(task.name, gap) for gap in gaps])
+            msg = f"Circular dependency detected. Task '{task.name}' waits for itself."
+            raise CircularDependencyError(msg)
+        self._changed()
+
+    def remove_task(self, name: str) -> None:
+        """
+        Remove a task that no other waits for, and close its log.
+
+        Raises:
+            TaskNotFoundError: There is none of that name.
+            ValueError: Others depend on it; it names them.
+        """
+        task = self.get_task(name)
+        dependants = sorted(dependant.name for dependant in self.get_dependant_tasks(name))
+        if dependants:
+            msg = (
+                f"Cannot remove task '{task.name}': still required by {', '.join(dependants)}. "
+                "Remove the dependent task(s) first."
+            )
+            raise ValueError(msg)
+        key = key_of(name)
+        del self._tasks[key], self._wants[key]
+        task.close_handlers()
+        self._changed()
+
+    def add_task_dependency(self, task_name: str, dependency: TaskDependency) -> None:
+        """
+        Make a task wait for another.
+
+        Raises:
+            TypeError: It is no TaskDependency.
+            TaskNotFoundError: The task is not in the process.
+            ValueError: It waits for that one already.
+            DependencyNotFoundError: The other is not in the process.
+            CircularDependencyError: The other waits for this one.
+        """
+        if not isinstance(dependency, TaskDependency):
+            msg = f"dependency must be of type TaskDependency. Got {type(dependency)}"
+            raise TypeError(msg)
+        task = self.get_task(task_name)
+        key, wanted = key_of(task_name), key_of(dependency.task_name)
+        if wanted in self._wants[key]:
+            msg = f"Task '{task.name}' already depends on '{dependency.task_name}'."
+            raise ValueError(msg)
+        if wanted not in self._tasks:
+            raise DependencyNotFoundError(task.name, dependency.task_name)
+        before = self._wants[key]
+        self._wants[key] = (*before, wanted)
+        try:
+            if wanted == key or key in graph.reachable([wanted], self._wants):
+                graph.topological_order(self._wants, self._names())
+        except CircularDependencyError:
+            self._wants[key] = before
+            raise
+        task.dependencies.append(dependency)
+        self._changed()
+
+    # ---- running -----------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        parallel: bool | str | ProcessPool | None = None,
+        max_workers: int | None = None,
+        *,
+        deadline: float | None = None,
+        fail_fast: bool = False,
+    ) -> ProcessExecutionReport:
+        """
+        Run all tasks; every call runs them anew.
+
+        Args:
+            parallel: None or False runs one task after another in this thread; True or "processes" in child processes;
+                "threads" in threads; a ProcessPool in child processes with its options.
+            max_workers: Tasks at a time, at least 1; None for the CPUs that this process may use.
+            deadline: Seconds from now after which nothing runs any more: what runs fails with TaskTimeoutError, the
+                rest is skipped. In sequential and thread mode what runs cannot be stopped.
+            fail_fast: After the first failure start nothing more; what runs may end.
+
+        Returns:
+            What happened to each task.
+
+        Raises:
+            TypeError: A number is none.
+            ValueError: No such mode, or a task asks for what the mode cannot do.
+            ExceptionGroup: Of an UnpicklableError for each value that cannot reach a child; nothing was started.
+            WorkerStartError: Children cannot be started; its `report` says what had happened until then.
+        """
+        backend = self._backend(parallel, _checked_workers(max_workers))
+        _check_deadline(deadline)
+        self._check_enforced(backend)
+        self.runner = ProcessRunner(self)
+        outcome = runner.run(self._plan(), backend, deadline=deadline, fail_fast=fail_fast)
+        self.runner.take_in(outcome, backend)
+        report = self._report(outcome, backend)
+        if isinstance(outcome.broken, WorkerStartError):
+            outcome.broken.report = report
+            raise outcome.broken
+        return report
+
+    def _backend(self, parallel: object, max_workers: int | None) -> Backend:
+        if parallel is None or parallel is False:
+            return SequentialBackend()
+        if parallel is True or parallel == "processes":
+            return PoolBackend(ProcessPool(max_workers))
+        if parallel == "threads":
+            return ThreadsBackend(max_workers or usable_cpus())
+        if isinstance(parallel, ProcessPool):
+            if max_workers is not None and parallel.max_workers not in (None, max_workers):
+                msg = f"max_workers={max_workers} contradicts ProcessPool(max_workers={parallel.max_workers}): give one of them"
+                raise ValueError(msg)
+            return PoolBackend(parallel if max_workers is None else _with_workers(parallel, max_workers))
+        msg = f"parallel must be {_MODES}, got {parallel!r}"
+        raise ValueError(msg)
+
+    def _check_enforced(self, backend: Backend) -> None:
+        for task in self._tasks.values():
+            if task.memory_limit is not None and "memory_limit" not in backend.enforces:
+                msg = (
+                    f"Task '{task.name}' has memory_limit={task.memory_limit}, which only parallel='processes' can keep it to. "
+                    "Run it so, or drop the limit."
+                )
+                raise ValueError(msg)
+
+    def _plan(self) -> Plan:
+        keys = self._ordered()
+        positions = {key: place for place, key in enumerate(keys)}
+        tasks = [self._tasks[key] for key in keys]
+        dependants: dict[str, list[str]] = {}
+
+        def impact(place: int) -> list[str]:
+            if not dependants:
+                dependants.update(graph.dependants_of(self._wants))
+            return [self._tasks[key].name for key in graph.reachable([keys[place]], dependants)]
+
+        return Plan(
+            [task.spec(positions) for task in tasks],
+            [task.call(positions) for task in tasks],
+            [task.listening_logger() for task in tasks],
+            impact,
+        )
+
+    def _report(self, outcome: Outcome, backend: Backend) -> ProcessExecutionReport:
+        tasks = self.tasks
+        entries = {
+            task.name: _entry(task, record, backend, outcome.clock_offset)
+            for task, record in zip(tasks, outcome.records, strict=True)
+        }
+        return ProcessExecutionReport(entries, self.name, tuple(outcome.warnings))
+
+    # ---- log files ---------------------------------------------------------------------------------------------------
+
+    def close_loggers(self) -> None:
+        """Close and detach the log handlers of all tasks; safe to repeat, and a later run opens them anew."""
+        for task in self._tasks.values():
+            task.close_handlers()
+
+    def __enter__(self) -> Self:
+        """Close the logs at the end of the `with` block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the logs."""
+        self.close_loggers()
+
+    # ---- the graph ---------------------------------------------------------------------------------------------------
+
+    def _insert(self, task: Task) -> str:
+        key = key_of(task.name)
+        if key in self._tasks:
+            msg = f"Duplicate task name: {task.name}"
+            raise ValueError(msg)
+        self._tasks[key] = task
+        self._wants[key] = tuple(key_of(dependency.task_name) for dependency in task.dependencies)
+        return key
+
+    def _check_graph(self) -> None:
+        graph.check_dependencies(self._wants, self._names())
+        self._order = graph.topological_order(self._wants, self._names())
+
+    def _names(self) -> dict[str, str]:
+        names = {key_of(wanted.task_name): wanted.task_name for task in self._tasks.values() for wanted in task.dependencies}
+        return {**names, **{key: task.name for key, task in self._tasks.items()}}
+
+    def _ordered(self) -> list[str]:
+        if self._order is None:
+            self._order = graph.topological_order(self._wants, self._names())
+        return self._order
+
+    def _changed(self) -> None:
+        self._order = None
+        self.runner = ProcessRunner(self)
+
+
+class ProcessRunner:
+    """What a Process ran last: `process.runner`."""
+
+    def __init__(self, process_ref: Process) -> None:
+        """Everything is pending."""
+        self.process = process_ref
+        self._results: dict[str, TaskResult] | None = None
+        self.submitted_tasks: set[str] = set()
+
+    @property
+    def results(self) -> dict[str, TaskResult]:
+        """{task name: how it ended}; PENDING before a run."""
+        if self._results is None:
+            self._results = {task.name: TaskResult.pending() for task in self.process.tasks}
+        return self._results
+
+    def run(self, parallel: bool | str | ProcessPool | None = None, max_workers: int | None = None) -> dict[str, TaskResult]:
+        """Run the process; its `runner` holds the results then."""
+        self.process.run(parallel, max_workers)
+        return self.process.runner.results
+
+    def take_in(self, outcome: Outcome, backend: Backend) -> None:
+        """Keep what became of the tasks; a child's result is loaded when it is read."""
+        results = {}
+        for task, record in zip(self.process.tasks, outcome.records, strict=True):
+            if record.attempts:
+                self.submitted_tasks.add(task.name)
+            results[task.name] = _LazyTaskResult(record, backend)
+        self._results = dict(results)
+
+
+class _LazyTaskResult(TaskResult):
+    """A TaskResult over a record; the result is fetched and the stand-in for a remote exception made when read."""
+
+    def __init__(self, record: TaskRecord, backend: Backend) -> None:
+        self._record = record
+        self._backend = backend
+        self._result: Any = self
+        self.status = record.status
+        self.error_data = record.error_data
+        self.elapsed_seconds = _elapsed(record)
+        self.attempts = len(record.attempts)
+
+    @property  # type: ignore[override]
+    def result(self) -> Any:  # noqa: ANN401  the user's
+        if self._result is self:
+            succeeded = self.status is TaskStatus.SUCCESS and self._record.handle is not None
+            self._result = self._backend.fetch(self._record.handle) if succeeded else None
+        return self._result
+
+    @result.setter
+    def result(self, value: Any) -> None:  # noqa: ANN401
+        self._result = value
+
+    @property  # type: ignore[override]
+    def exception(self) -> BaseException | None:
+        if self._record.error is None and self.error_data is not None:
+            data = self.error_data
+            self._record.error = RemoteTaskError(data.exception_type, data.exception, data.traceback_str)
+        return self._record.error
+
+    @exception.setter
+    def exception(self, value: BaseException | None) -> None:
+        self._record.error = value
+
+
+def _entry(task: Task, record: TaskRecord, backend: Backend, offset: float) -> TaskReportEntry:
+    last = record.attempts[-1][0] if record.attempts else None
+    has_result = record.status is TaskStatus.SUCCESS and record.handle is not None
+    return TaskReportEntry(
+        task.name,
+        name_of(task.func),
+        task.args,
+        task.kwargs,
+        record.status,
+        _elapsed(record),
+        len(record.attempts),
+        Later(backend.fetch, record.handle) if has_result else None,
+        record.error_data,
+        None if last is None else datetime.fromtimestamp(record.attempts[0][0].started_at + offset, UTC),
+        None if last is None else datetime.fromtimestamp(last.ended_at + offset, UTC),
+        None if last is None else last.worker_pid,
+        None if last is None else _usage(last),
+        tuple(_attempt_record(number, *attempt) for number, attempt in enumerate(record.attempts, 1)),
+        record.why,
+    )
+
+
+def _elapsed(record: TaskRecord) -> float:
+    return sum(measure.ended_at - measure.started_at for measure, _ in record.attempts)
+
+
+def _usage(measure: Measure) -> Usage:
+    return Usage(
+        measure.peak_memory, measure.memory_growth, measure.cpu_user, measure.cpu_system, measure.peak_source
+    )
+
+
+def _attempt_record(number: int, measure: Measure, failure: Failure | None) -> AttemptRecord:
+    return AttemptRecord(
+        number,
+        "success" if failure is None else failure.exception_type,
+        measure.ended_at - measure.started_at,
+        "" if failure is None else failure.exception,
+        measure.worker_pid,
+        _usage(measure),
+    )
+
+
+def _check_task_list(tasks: object) -> None:
+    if not isinstance(tasks, list):
+        msg = f"tasks must be list. Got {type(tasks)}"
+        raise TypeError(msg)
+    for task in tasks:
+        _check_task(task)
+
+
+def _check_task(task: object) -> None:
+    if not isinstance(task, Task):
+        msg = f"task must be Task. Got {type(task)}"
+        raise TypeError(msg)
+
+
+def _checked_workers(max_workers: object) -> int | None:
+    if max_workers is None:
+        return None
+    if isinstance(max_workers, bool) or not isinstance(max_workers, int):
+        msg = f"max_workers must be an int or None, got {max_workers!r}"
+        raise TypeError(msg)
+    return max(1, max_workers)
+
+
+def _check_deadline(deadline: object) -> None:
+    if deadline is None:
+        return
+    if isinstance(deadline, bool) or not isinstance(deadline, int | float):
+        msg = f"deadline must be a number of seconds or None, got {deadline!r}"
+        raise TypeError(msg)
+    if not 0 < deadline < float("inf"):
+        msg = f"deadline must be a positive, finite number of seconds, got {deadline!r}"
+        raise ValueError(msg)
+
+
+def _with_workers(pool: ProcessPool, max_workers: int) -> ProcessPool:
+    return ProcessPool(
+        max_workers,
+        start_method=pool.start_method,
+        max_tasks_per_child=pool.max_tasks_per_child,
+        initializer=pool.initializer,
+        initargs=pool.initargs,
+    )

@@ -1,0 +1,272 @@
+"""What happened, task by task: plain data that outlives the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from processes.error_data import CONTEXT_FIELDS, ErrorData
+from processes.events import TaskStatus
+from processes.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+#: Version of what `to_json` writes; a key may be added within one version, none is removed or changes its meaning.
+SCHEMA_VERSION = 1
+
+#: Fixed by 7.0.4: the keys of one entry in JSON.
+_ENTRY_KEYS = ("name", "function", "args", "kwargs", "status", "elapsed_seconds", "attempts", "result", "error")
+
+
+class TaskResult:
+    """How a task ended, as `Task.run` and `process.runner.results` tell it."""
+
+    def __init__(
+        self,
+        status: TaskStatus,
+        result: Any,  # noqa: ANN401  it is the user's
+        exception: BaseException | None,
+        error_data: ErrorData | None = None,
+        elapsed_seconds: float = 0.0,
+        attempts: int = 0,
+    ) -> None:
+        """Plain attributes of the parameters' names; `elapsed_seconds` counts all attempts."""
+        self.status = status
+        self.result = result
+        self.exception = exception
+        self.error_data = error_data
+        self.elapsed_seconds = elapsed_seconds
+        self.attempts = attempts
+
+    @property
+    def worked(self) -> bool:
+        """Whether the task succeeded."""
+        return self.status == TaskStatus.SUCCESS
+
+    @classmethod
+    def pending(cls) -> TaskResult:
+        """Not run yet."""
+        return cls(TaskStatus.PENDING, None, None)
+
+    @classmethod
+    def skipped(cls) -> TaskResult:
+        """Never run, since something it needed failed."""
+        return cls(TaskStatus.SKIPPED, None, None)
+
+    @classmethod
+    def success(cls, result: Any, *, elapsed_seconds: float = 0.0, attempts: int = 0) -> TaskResult:  # noqa: ANN401
+        """It returned `result`."""
+        return cls(TaskStatus.SUCCESS, result, None, None, elapsed_seconds, attempts)
+
+    @classmethod
+    def errored(
+        cls,
+        exception: BaseException,
+        *,
+        error_data: ErrorData | None = None,
+        elapsed_seconds: float = 0.0,
+        attempts: int = 0,
+    ) -> TaskResult:
+        """Its last attempt failed with `exception`."""
+        return cls(TaskStatus.ERRORED, None, exception, error_data, elapsed_seconds, attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One attempt of a task."""
+
+    #: 1 for the first.
+    attempt: int
+    #: "success", or the type of the error that ended it.
+    outcome: str
+    #: How long it ran.
+    seconds: float
+    #: The error's text; "" for a success.
+    why: str = ""
+    #: Process id of the child that ran it, or None where no child did.
+    worker_pid: int | None = None
+    usage: Usage | None = None
+
+
+class Later:
+    """Stands for a value that is made when somebody first reads it."""
+
+    __slots__ = ("fetch", "handle")
+
+    def __init__(self, fetch: Callable[[object], object], handle: object) -> None:
+        """`fetch(handle)` makes the value."""
+        self.fetch = fetch
+        self.handle = handle
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReportEntry:
+    """How one task ended. Sizes are in bytes, times in seconds."""
+
+    #: The task's name.
+    name: str
+    #: Name of its function.
+    function: str
+    #: The Task's own arguments, without injected results.
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    status: TaskStatus
+    #: All attempts together; waiting is not counted.
+    elapsed_seconds: float
+    #: Attempts made; 0 for a skipped task.
+    attempts: int
+    #: What it returned; only of a success. A child's result is unpickled when it is first read.
+    result: Any = None
+    #: Its failure; only of an errored task.
+    error: ErrorData | None = None
+    #: When its first attempt began and its last ended, with time zone; None for a task that never ran.
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    #: Process id of the child that made the last attempt; None in sequential and thread mode.
+    worker_pid: int | None = None
+    #: What the last attempt used.
+    usage: Usage | None = None
+    #: One record an attempt, in order.
+    attempt_log: tuple[AttemptRecord, ...] = ()
+    #: Why a skipped task never ran; "" for all others.
+    why: str = ""
+
+
+def _make_result_lazy() -> None:
+    """
+    Put a property in front of the slot of `TaskReportEntry.result`, which loads a `Later` at the first read.
+
+    Done after the class is made, so that `dataclasses.fields`, `==`, `replace`, `asdict` and pickle see a plain field.
+    """
+    slot = TaskReportEntry.__dict__["result"]
+
+    def read(entry: TaskReportEntry) -> object:
+        value = slot.__get__(entry)
+        if isinstance(value, Later):
+            value = value.fetch(value.handle)
+            slot.__set__(entry, value)
+        return value
+
+    TaskReportEntry.result = property(read, slot.__set__)  # type: ignore[assignment]
+
+
+_make_result_lazy()
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExecutionReport:
+    """What happened in one run."""
+
+    #: {task name, lower-case: entry}, in the order in which each task comes after what it waits for.
+    entries: dict[str, TaskReportEntry] = field(default_factory=dict)
+    #: Name of the Process.
+    process_name: str = ""
+    #: Troubles of the run's own, mended or not: a replaced worker, a logfile that could not be written.
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def successes(self) -> dict[str, TaskReportEntry]:
+        """Entries of tasks that succeeded."""
+        return self._with(TaskStatus.SUCCESS)
+
+    @property
+    def errored(self) -> dict[str, TaskReportEntry]:
+        """Entries of tasks that failed."""
+        return self._with(TaskStatus.ERRORED)
+
+    @property
+    def skipped(self) -> dict[str, TaskReportEntry]:
+        """Entries of tasks that never ran."""
+        return self._with(TaskStatus.SKIPPED)
+
+    def _with(self, status: TaskStatus) -> dict[str, TaskReportEntry]:
+        return {key: entry for key, entry in self.entries.items() if entry.status is status}
+
+    @classmethod
+    def from_results(cls, process: Any, results: dict[str, TaskResult]) -> ProcessExecutionReport:  # noqa: ANN401  a Process
+        """A report of results by task name, for the tasks of `process` in their order."""
+        from processes.attempt import name_of
+
+        entries = {}
+        for task in process.tasks:
+            outcome = results[task.name]
+            entries[task.name] = TaskReportEntry(
+                task.name,
+                name_of(task.func),
+                task.args,
+                task.kwargs,
+                outcome.status,
+                outcome.elapsed_seconds,
+                outcome.attempts,
+                outcome.result if outcome.worked else None,
+                outcome.error_data if outcome.status is TaskStatus.ERRORED else None,
+            )
+        return cls(entries, process.name)
+
+    def to_json(self, *, indent: int | str | None = None, **dumps_kwargs: Any) -> str:  # noqa: ANN401  json.dumps' own
+        """
+        The report as JSON text.
+
+        Args:
+            indent: As in `json.dumps`.
+            dumps_kwargs: Further options of `json.dumps`; `default` is ignored, since every value is made plain before.
+
+        Returns:
+            An object with `entries` (nine keys each), `process_name`, `metrics` (times, usage and attempts by task),
+            `failures` (what is known beyond the nine fields of an error) and `schema_version`.
+        """
+        dumps_kwargs.pop("default", None)
+        document = {
+            "entries": {key: _entry_json(entry) for key, entry in self.entries.items()},
+            "process_name": self.process_name,
+            "metrics": {key: _metrics_json(entry) for key, entry in self.entries.items()},
+            "failures": {
+                key: {"exception_type": entry.error.exception_type}
+                for key, entry in self.entries.items()
+                if entry.error is not None
+            },
+            "schema_version": SCHEMA_VERSION,
+        }
+        return json.dumps(_plain(document), indent=indent, **dumps_kwargs)
+
+
+def _entry_json(entry: TaskReportEntry) -> dict[str, object]:
+    plain: dict[str, object] = {key: getattr(entry, key) for key in _ENTRY_KEYS}
+    if entry.error is not None:
+        plain["error"] = {key: getattr(entry.error, key) for key in CONTEXT_FIELDS}
+    return plain
+
+
+def _metrics_json(entry: TaskReportEntry) -> dict[str, object]:
+    return {
+        "started_at": entry.started_at.isoformat() if entry.started_at else None,
+        "ended_at": entry.ended_at.isoformat() if entry.ended_at else None,
+        "worker_pid": entry.worker_pid,
+        "usage": entry.usage,
+        "attempt_log": entry.attempt_log,
+        "why": entry.why,
+    }
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401, PLR0911  any JSON value; one return a kind
+    """A value in the types of JSON; what JSON has no type for comes as its text."""
+    match value:
+        case enum.Enum():
+            return value.value
+        case None | bool() | int() | float() | str():
+            return value
+        case dict():
+            return {key if isinstance(key, str | int | float | bool | None) else repr(key): _plain(part) for key, part in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(part) for part in value]
+        case bytes():
+            return value.decode("utf-8", "replace")
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {part.name: _plain(getattr(value, part.name)) for part in dataclasses.fields(value)}
+        case _:
+            return repr(value)

@@ -1,0 +1,279 @@
+"""
+The only loop: wait on the backend, ask the scheduler, carry out its commands.
+
+It owns the clock, the results' handles and what the report will say; the scheduler owns the graph, the backend the
+attempts. Runs in the parent.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from processes import logs
+from processes.attempt import name_of
+from processes.backends.base import Job
+from processes.error_data import ErrorData
+from processes.events import (
+    AttemptFailed,
+    AttemptReturned,
+    AttemptStarted,
+    AttemptSucceeded,
+    BackendEvent,
+    CancelAttempt,
+    Command,
+    FinishTask,
+    Measure,
+    RecordLogged,
+    ReleaseValue,
+    RetryTask,
+    RunBroken,
+    SkipReason,
+    SkipTask,
+    SlotsChanged,
+    StartAttempt,
+    TaskStatus,
+    TimePassed,
+    TroubleSeen,
+)
+from processes.exceptions import TaskTimeoutError
+from processes.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from processes.attempt import Call
+    from processes.backends.base import Backend
+    from processes.failure import Failure
+    from processes.spec import TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything about the tasks of one run, by position."""
+
+    specs: Sequence[TaskSpec]
+    calls: Sequence[Call]
+    #: Where each task logs, or None where nobody listens: no file, no handler.
+    loggers: Sequence[logging.Logger | None]
+    #: Names of all tasks that depend on a task, breadth first.
+    impact: Callable[[int], list[str]]
+
+
+@dataclass(slots=True)
+class TaskRecord:
+    """What became of one task so far."""
+
+    status: TaskStatus = TaskStatus.PENDING
+    #: (measure, None for a success or the failure) of each attempt that was made.
+    attempts: list[tuple[Measure, Failure | None]] = field(default_factory=list)
+    #: The result's handle, of a success whose result is kept.
+    handle: object = None
+    #: Of the last attempt that failed.
+    error: BaseException | None = None
+    error_data: ErrorData | None = None
+    why: str = ""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a run."""
+
+    records: list[TaskRecord]
+    warnings: list[str] = field(default_factory=list)
+    #: Why it ended before its time, or None.
+    broken: BaseException | None = None
+    #: Add to CLOCK_MONOTONIC for seconds since the epoch.
+    clock_offset: float = 0.0
+
+
+def run(plan: Plan, backend: Backend, *, deadline: float | None = None, fail_fast: bool = False) -> Outcome:
+    """
+    Run the tasks of a plan to their end.
+
+    Args:
+        plan: The tasks.
+        backend: Where attempts are made; it is opened and closed here.
+        deadline: Seconds from now after which nothing runs any more.
+        fail_fast: Start nothing more once a task has failed.
+
+    Raises:
+        ExceptionGroup: Values that cannot reach the backend; nothing was started.
+        KeyboardInterrupt: The user's; everything that ran has been ended.
+    """
+    return _Run(plan, backend, deadline, fail_fast=fail_fast).run()
+
+
+class _Run:
+    """One run's state."""
+
+    def __init__(self, plan: Plan, backend: Backend, deadline: float | None, *, fail_fast: bool) -> None:
+        self._plan = plan
+        self._backend = backend
+        self._deadline = deadline
+        self._fail_fast = fail_fast
+        self._records = [TaskRecord() for _ in plan.specs]
+        self._outcome = Outcome(self._records, clock_offset=logs.wall_clock_offset())
+        self._placed: dict[int, StartAttempt] = {}  # {attempt id: its command}, until it has ended
+        self._announced: set[int] = set()  # positions of the tasks whose "Starting" was logged
+        self._listener = logs.Listener()
+        self._destinations = [None if logger is None else logs.Destination(logger) for logger in plan.loggers]
+        self._slots = 0
+
+    def run(self) -> Outcome:
+        try:
+            # Before any thread of ours: a backend may fork.
+            self._backend.open(self._plan.calls, self._destinations)
+            self._listener.start()
+            self._loop()
+        finally:
+            self._backend.close()
+            self._listener.stop()
+        self._outcome.warnings += self._listener.troubles
+        return self._outcome
+
+    def _loop(self) -> None:
+        now = monotonic()
+        self._slots = self._backend.slots
+        deadline = None if self._deadline is None else now + self._deadline
+        scheduler = Scheduler(self._plan.specs, slots=self._slots, deadline=deadline, fail_fast=self._fail_fast)
+        self._carry_out(scheduler.start(now))
+        while not scheduler.is_done:
+            events = self._backend.wait(scheduler.wake_at)
+            now = monotonic()
+            for event in events:
+                self._take_in(event, scheduler, now)
+            slots = self._backend.slots
+            if slots != self._slots:
+                self._slots = slots
+                self._carry_out(scheduler.handle(SlotsChanged(slots), now))
+            elif not events:
+                self._carry_out(scheduler.handle(TimePassed(), now))
+
+    # ---- events ------------------------------------------------------------------------------------------------------
+
+    def _take_in(self, event: BackendEvent, scheduler: Scheduler, now: float) -> None:
+        """Keep what the report will need, then let the scheduler decide."""
+        match event:
+            case AttemptSucceeded(attempt_id, value, measure):
+                task = self._placed.pop(attempt_id).task
+                record = self._records[task]
+                record.attempts.append((measure, None))
+                record.handle = value
+            case AttemptFailed(attempt_id, failure, _, measure, error):
+                task = self._placed.pop(attempt_id).task
+                self._records[task].attempts.append((measure, failure))
+                self._records[task].error = error
+            case AttemptReturned(attempt_id):
+                self._placed.pop(attempt_id)
+            case AttemptStarted(attempt_id, at):
+                self._announce(self._placed[attempt_id].task, at)
+                return
+            case RecordLogged(attempt_id, fields):
+                self._deliver_record(attempt_id, fields)
+                return
+            case TroubleSeen(text):
+                self._outcome.warnings.append(text)
+                return
+            case RunBroken(error):
+                self._outcome.broken = error
+        self._carry_out(scheduler.handle(event, now))
+
+    def _deliver_record(self, attempt_id: int, fields: dict[str, object]) -> None:
+        record = logs.restore(fields)
+        placed = self._placed.get(attempt_id)
+        destination = self._destinations[placed.task] if placed is not None else None
+        self._listener.put(logs.deliver_to_application if destination is None else destination.deliver, record)
+
+    # ---- commands ----------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, commands: list[Command]) -> None:
+        for command in commands:
+            match command:
+                case StartAttempt():
+                    self._start(command)
+                case FinishTask(task, _, succeeded):
+                    self._finish(task, succeeded=succeeded)
+                case SkipTask(task, reason, culprit):
+                    self._records[task].status = TaskStatus.SKIPPED
+                    self._records[task].why = self._why(reason, culprit)
+                case RetryTask(task, number, _):
+                    self._log_retry(task, number)
+                case ReleaseValue(task):
+                    handle, self._records[task].handle = self._records[task].handle, None
+                    self._backend.release(handle)
+                case CancelAttempt(attempt_id):
+                    name = self._plan.specs[self._placed[attempt_id].task].name
+                    self._backend.cancel(attempt_id, TaskTimeoutError.of_deadline(name, self._deadline or 0.0))
+
+    def _start(self, command: StartAttempt) -> None:
+        self._placed[command.attempt_id] = command
+        inputs = tuple((how, self._records[source].handle) for source, how in self._plan.calls[command.task].injections)
+        self._backend.start(Job(command.attempt_id, command.task, command.number, inputs))
+
+    def _finish(self, task: int, *, succeeded: bool) -> None:
+        record = self._records[task]
+        measure, failure = record.attempts[-1]
+        if succeeded:
+            record.status = TaskStatus.SUCCESS
+            self._announce(task, record.attempts[0][0].started_at)
+            self._log(task, logging.INFO, f"Finished {self._plan.specs[task].name}.", measure.ended_at)
+            return
+        record.status = TaskStatus.ERRORED
+        if failure is not None:
+            record.error_data = self._error_data(task, failure)
+            self._announce(task, record.attempts[0][0].started_at)
+            logger = self._plan.loggers[task]
+            if logger is not None:
+                at = measure.ended_at + self._outcome.clock_offset
+                self._listener.put(logger.handle, logs.failure_record(logger, record.error, record.error_data, at))
+
+    def _error_data(self, task: int, failure: Failure) -> ErrorData:
+        call = self._plan.calls[task]
+        return ErrorData(
+            task_name=call.name,
+            function=name_of(call.func),
+            args=call.args,
+            kwargs=call.kwargs,
+            downstream_impact=self._plan.impact(task),
+            exception=failure.exception,
+            traceback_str=failure.traceback_str,
+            traced_vars=failure.traced_vars,
+            traced_vars_location=failure.traced_vars_location,
+            exception_type=failure.exception_type,
+        )
+
+    def _why(self, reason: SkipReason, culprit: int | None) -> str:
+        name = "" if culprit is None else self._plan.specs[culprit].name
+        match reason:
+            case SkipReason.DEPENDENCY:
+                return f"it depends on '{name}', which failed"
+            case SkipReason.FAIL_FAST:
+                return f"'{name}' failed, and the run was to stop at the first failure"
+            case SkipReason.DEADLINE:
+                return f"the run's deadline of {self._deadline}s passed"
+            case SkipReason.BROKEN:
+                return f"the run broke off: {str(self._outcome.broken).splitlines()[0]}"
+
+    # ---- log lines of our own ----------------------------------------------------------------------------------------
+
+    def _announce(self, task: int, at: float) -> None:
+        """A task's first line, once, at the instant at which its first attempt began."""
+        if self._plan.loggers[task] is not None and task not in self._announced:
+            self._announced.add(task)
+            self._log(task, logging.INFO, f"Starting {self._plan.specs[task].name}.", at)
+
+    def _log_retry(self, task: int, number: int) -> None:
+        measure, failure = self._records[task].attempts[-1]
+        text = failure.exception if failure is not None else ""
+        self._announce(task, self._records[task].attempts[0][0].started_at)
+        total = self._plan.specs[task].retries + 1
+        self._log(task, logging.WARNING, f"Attempt {number}/{total} failed: {text}. Retrying...", measure.ended_at)
+
+    def _log(self, task: int, level: int, message: str, at: float) -> None:
+        logger = self._plan.loggers[task]
+        if logger is not None:
+            record = logs.task_record(logger, level, message, at + self._outcome.clock_offset)
+            self._listener.put(logger.handle, record)

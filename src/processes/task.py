@@ -1,0 +1,370 @@
+"""What the user asks for: a callable with a name, its dependencies, limits and retries."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from processes import logs, runner
+from processes.attempt import Call, Injection
+from processes.backends.sequential import SequentialBackend
+from processes.error_data import ErrorData
+from processes.events import TaskStatus
+from processes.exceptions import CircularDependencyError
+from processes.failure import of_error
+from processes.graph import key_of
+from processes.report import TaskResult
+from processes.runner import Plan
+from processes.spec import TaskSpec
+from processes.usage import parse_size
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
+
+    from processes.process import Process
+    from processes.runner import Outcome, TaskRecord
+
+__all__ = ["Task", "TaskDependency", "TaskResult", "TaskStatus"]
+
+#: Stands in `task.logger` for "no logfile"; one for all tasks, since each handler is kept in logging's own list.
+_NO_FILE = logging.NullHandler()
+
+
+class TaskDependency:
+    """
+    A task waits for another, and may take its result.
+
+    Equal dependencies compare equal.
+    """
+
+    def __init__(
+        self,
+        task_name: str,
+        use_result_as_additional_args: bool = False,
+        use_result_as_additional_kwargs: bool = False,
+        additional_kwarg_name: str = "",
+    ) -> None:
+        """
+        Name the task to wait for.
+
+        Args:
+            task_name: Its name, in any case.
+            use_result_as_additional_args: Append its result to the positional arguments.
+            use_result_as_additional_kwargs: Pass its result as the keyword argument `additional_kwarg_name`.
+            additional_kwarg_name: Name of that keyword argument.
+
+        Raises:
+            TypeError: A value of another type, or a keyword result without a name.
+        """
+        if not isinstance(task_name, str):
+            msg = f"task_name must be of type str. Got {type(task_name)}"
+            raise TypeError(msg)
+        for name, flag in (
+            ("use_result_as_additional_args", use_result_as_additional_args),
+            ("use_result_as_additional_kwargs", use_result_as_additional_kwargs),
+        ):
+            if not isinstance(flag, bool):
+                msg = f"{name} must be of type bool. Got {type(flag)}"
+                raise TypeError(msg)
+        is_name = isinstance(additional_kwarg_name, str) and additional_kwarg_name != ""
+        if use_result_as_additional_kwargs and not is_name:
+            msg = "If use_result_as_additional_kwargs is True, additional_kwarg_name must be a non-empty string."
+            raise TypeError(msg)
+        if is_name and not use_result_as_additional_kwargs:
+            warnings.warn(
+                f"additional_kwarg_name={additional_kwarg_name!r} has no effect without use_result_as_additional_kwargs=True",
+                stacklevel=2,
+            )
+        self.task_name = task_name.lower()
+        self.use_result_as_additional_args = use_result_as_additional_args
+        self.use_result_as_additional_kwargs = use_result_as_additional_kwargs
+        self.additional_kwarg_name = additional_kwarg_name
+
+    def _facts(self) -> tuple[object, ...]:
+        return (
+            self.task_name,
+            self.use_result_as_additional_args,
+            self.use_result_as_additional_kwargs,
+            self.additional_kwarg_name,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Same task, same use of its result."""
+        return self._facts() == other._facts() if isinstance(other, TaskDependency) else NotImplemented
+
+    def __hash__(self) -> int:
+        """By the name, which is what rarely changes."""
+        return hash(self.task_name)
+
+    def __repr__(self) -> str:
+        """Name and use."""
+        return f"TaskDependency({', '.join(map(repr, self._facts()))})"
+
+    def injection(self) -> Injection | None:
+        """How the result enters the call, or None where it does not."""
+        keyword = self.additional_kwarg_name if self.use_result_as_additional_kwargs else None
+        if not self.use_result_as_additional_args and keyword is None:
+            return None
+        return Injection(self.use_result_as_additional_args, keyword)
+
+
+class Task:
+    """A callable to be run once its dependencies have succeeded."""
+
+    def __init__(
+        self,
+        name: str,
+        func: Callable[..., Any],
+        log_path: str | os.PathLike[str] | None = None,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        dependencies: list[TaskDependency] | None = None,
+        traced_vars_frame_filter: str | None = None,
+        timeout: float | None = None,
+        retries: int | None = 0,
+        retry_on: tuple[type[BaseException], ...] | None = None,
+        *,
+        retry_delay: float | Callable[[int], float] = 0.0,
+        memory_limit: int | str | None = None,
+        keep_result: bool = True,
+    ) -> None:
+        """
+        Describe the task; nothing runs, but its logfile is made.
+
+        Args:
+            name: Unique in its process, whatever the case; kept in lower case. No spaces or control characters.
+            func: What to call.
+            log_path: A file to append the task's log to; tasks may share one.
+            args: Positional arguments; results of dependencies follow them.
+            kwargs: Keyword arguments.
+            dependencies: Tasks to wait for.
+            traced_vars_frame_filter: On failure show the locals of the innermost frame whose file name contains this,
+                instead of the innermost frame of the user's own code.
+            timeout: Seconds that one attempt may take, or None. In processes mode the attempt's child is killed; in
+                sequential and thread mode the attempt is reported and its thread left behind.
+            retries: Further attempts after the first, on the exceptions in `retry_on`.
+            retry_on: Exception types; None for (ConnectionError, TimeoutError).
+            retry_delay: Seconds before each further attempt, or a function of its number (1 for the first retry).
+            memory_limit: Bytes, or a text such as "512MiB", that one attempt may use: anonymous and swapped memory of
+                its child and that one's descendants, above what the child held when it was ready. Processes mode only.
+            keep_result: Whether the report keeps the result; if not, it is freed after its last consumer.
+
+        Raises:
+            TypeError: A value of a wrong type, or a bad time-out or number of retries.
+            ValueError: A bad name, the same dependency twice, a bad delay or memory limit.
+            CircularDependencyError: The task depends on itself.
+            OSError: The logfile cannot be opened.
+        """
+        self._logger: logging.Logger | None = None
+        self.name = _checked_name(name)
+        self.func = func
+        self.args = args
+        self.kwargs = {} if kwargs is None else kwargs
+        self.dependencies = [] if dependencies is None else dependencies
+        self.traced_vars_frame_filter = traced_vars_frame_filter
+        self.timeout = timeout
+        self.retries = 0 if retries is None else retries
+        self.retry_on = retry_on
+        self.retry_delay = retry_delay
+        self.memory_limit = memory_limit
+        self.keep_result = keep_result
+        self._check_types()
+        self._check_limits()
+        _check_characters(self.name)
+        self._check_dependencies()
+        self.dependencies = list(self.dependencies)  # Tasks that share a list must not share what is added later.
+        self.log_path = None if log_path is None else logs.absolute(log_path)
+        self._file = None if self.log_path is None else logs.file_handler(self.log_path)
+
+    def _check_types(self) -> None:
+        for name, value, kind in (
+            ("args", self.args, tuple),
+            ("kwargs", self.kwargs, dict),
+            ("dependencies", self.dependencies, list),
+        ):
+            if not isinstance(value, kind):
+                msg = f"{name} must be {kind.__name__}. Got {type(value)}"
+                raise TypeError(msg)
+        if not callable(self.func):
+            msg = f"func must be callable. Got {type(self.func)}"
+            raise TypeError(msg)
+        for dependency in self.dependencies:
+            if not isinstance(dependency, TaskDependency):
+                msg = f"dependency must be of type TaskDependency. Got {type(dependency)}"
+                raise TypeError(msg)
+        if not isinstance(self.traced_vars_frame_filter, str | None):
+            msg = f"traced_vars_frame_filter must be a str or None. Got {type(self.traced_vars_frame_filter)}"
+            raise TypeError(msg)
+        if not isinstance(self.keep_result, bool):
+            msg = f"keep_result must be a bool, got {self.keep_result!r}"
+            raise TypeError(msg)
+
+    def _check_limits(self) -> None:
+        if self.timeout is not None and not (_is_number(self.timeout) and self.timeout > 0):
+            msg = f"timeout must be a positive number or None, got {self.timeout!r}"
+            raise TypeError(msg)
+        if isinstance(self.retries, bool) or not isinstance(self.retries, int) or self.retries < 0:
+            msg = f"retries must be a non-negative int, got {self.retries!r}"
+            raise TypeError(msg)
+        if self.retry_on is not None and not _are_exceptions(self.retry_on):
+            msg = f"retry_on must be None or a tuple of Exception subclasses, got {self.retry_on!r}"
+            raise TypeError(msg)
+        if not callable(self.retry_delay):
+            _checked_delay(self.name, self.retry_delay)
+        if self.memory_limit is not None:
+            try:
+                self.memory_limit = parse_size(self.memory_limit)
+            except (TypeError, ValueError) as error:
+                msg = f"memory_limit of task '{self.name}': {error}"
+                raise type(error)(msg) from None
+
+    def _check_dependencies(self) -> None:
+        seen: set[str] = set()
+        for dependency in self.dependencies:
+            key = key_of(dependency.task_name)
+            if key in seen:
+                msg = f"Duplicate dependency name: {dependency.task_name}"
+                raise ValueError(msg)
+            seen.add(key)
+        if key_of(self.name) in seen:
+            msg = f"Task '{self.name}' lists itself as a dependency."
+            raise CircularDependencyError(msg)
+
+    @property
+    def logger(self) -> logging.Logger:
+        """The task's own logger; handlers put on it receive the task's records, from child processes too."""
+        if self._logger is None:
+            self._logger = logs.TaskLogger(self.name)
+            self._logger.addHandler(_NO_FILE if self._file is None else self._file)
+        return self._logger
+
+    def get_dependencies_names(self) -> set[str]:
+        """Names of the tasks it waits for."""
+        return {dependency.task_name for dependency in self.dependencies}
+
+    def close_handlers(self) -> None:
+        """Close and detach every handler of `logger`; a later run opens the logfile anew."""
+        for handler in list(self.logger.handlers):
+            self.logger.removeHandler(handler)
+            handler.close()
+
+    def listening_logger(self) -> logging.Logger | None:
+        """The logger for a run, its file attached; None where neither a handler nor the application listens."""
+        if self._file is not None and self._file not in self.logger.handlers:
+            self.logger.addHandler(self._file)
+        has_handlers = self._logger is not None and any(handler is not _NO_FILE for handler in self._logger.handlers)
+        if has_handlers or logging.getLogger(logs.LIBRARY_LOGGER).isEnabledFor(logging.INFO):
+            return self.logger
+        return None
+
+    def call(self, positions: Mapping[str, int]) -> Call:
+        """What to call; `positions` maps a task's key to its place in the run."""
+        injections = [(positions[key_of(wanted.task_name)], wanted.injection()) for wanted in self.dependencies] if positions else []
+        return Call(
+            self.name,
+            self.func,
+            self.args,
+            self.kwargs,
+            tuple((source, how) for source, how in injections if how is not None),
+            self.traced_vars_frame_filter,
+            self.retry_on,
+            self.timeout,
+            self.memory_limit if isinstance(self.memory_limit, int) else None,
+        )
+
+    def spec(self, positions: Mapping[str, int]) -> TaskSpec:
+        """
+        What the scheduler needs to know.
+
+        Raises:
+            ValueError: `retry_delay` gave no delay for some attempt.
+        """
+        wanted = (positions[key_of(dependency.task_name)] for dependency in self.dependencies) if positions else ()
+        return TaskSpec(self.name, tuple(dict.fromkeys(wanted)), self.retries, self._delays(), self.keep_result)
+
+    def _delays(self) -> tuple[float, ...]:
+        if not callable(self.retry_delay):
+            return (float(self.retry_delay),)
+        return tuple(_checked_delay(self.name, self.retry_delay(number)) for number in range(1, self.retries + 1)) or (0.0,)
+
+    def run(self, executing_process: Process | None = None) -> TaskResult:
+        """
+        Run the task here and now, in this thread, with its time-out, retries and log.
+
+        Args:
+            executing_process: Take the results of dependencies from its last run. Without it they are left out.
+
+        Returns:
+            How it ended; an exception of the task is in it, not raised.
+        """
+        call = self.call({})
+        try:
+            kwargs, args = dict(call.kwargs), call.args
+            for dependency in self.dependencies if executing_process is not None else ():
+                how = dependency.injection()
+                if how is not None:
+                    value = executing_process.runner.results[dependency.task_name].result  # type: ignore[union-attr]
+                    args = (*args, value) if how.positional else args
+                    if how.keyword is not None:
+                        kwargs[how.keyword] = value
+        except KeyError as error:
+            failure = of_error(error)
+            data = ErrorData(self.name, exception=failure.exception, traceback_str=failure.traceback_str, exception_type="KeyError")
+            return TaskResult.errored(error, error_data=data)
+        impact = [] if executing_process is None else [task.name for task in executing_process.get_dependant_tasks(self.name)]
+        bound = Call(
+            call.name, call.func, args, kwargs, (), call.frame_filter, call.retry_on, call.timeout, call.memory_limit
+        )
+        plan = Plan([self.spec({})], [bound], [self.listening_logger()], lambda _: impact)
+        outcome = runner.run(plan, SequentialBackend())
+        return result_of(outcome, 0)
+
+
+def result_of(outcome: Outcome, task: int) -> TaskResult:
+    """A task's record as a TaskResult."""
+    record: TaskRecord = outcome.records[task]
+    elapsed = sum(measure.ended_at - measure.started_at for measure, _ in record.attempts)
+    return TaskResult(record.status, record.handle, record.error, record.error_data, elapsed, len(record.attempts))
+
+
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str):
+        msg = f"name must be str. Got {type(name)}"
+        raise TypeError(msg)
+    return name.lower()
+
+
+def _check_characters(name: str) -> None:
+    if " " in name:
+        msg = f"Task name cannot contain spaces. Got {name}"
+        raise ValueError(msg)
+    if not name:
+        msg = "Task name cannot be empty."
+        raise ValueError(msg)
+    if not name.isprintable():
+        msg = f"Task name cannot contain control characters. Got {name!r}"
+        raise ValueError(msg)
+
+
+def _is_number(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
+
+
+def _are_exceptions(kinds: object) -> bool:
+    if not isinstance(kinds, tuple):
+        return False
+    return all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds)
+
+
+def _checked_delay(task_name: str, delay: object) -> float:
+    if not _is_number(delay):
+        msg = f"retry_delay of task '{task_name}' must be a number of seconds or give one, got {delay!r}"
+        raise TypeError(msg)
+    assert isinstance(delay, int | float)  # noqa: S101  just checked
+    if delay < 0:
+        msg = f"retry_delay of task '{task_name}' must not be negative, got {delay!r}"
+        raise ValueError(msg)
+    return float(delay)
