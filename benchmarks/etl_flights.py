@@ -270,13 +270,10 @@ def sum_and_load_tasks(job: Job) -> list[Task]:
     """From the joined months to the totals that are checked."""
     parts = zip(each_month("group"), each_month("join"), strict=True)
     tasks = [
-        Task(name, steps.group, job.log, dependencies=positional(joined), keep_result=False)
-        for name, joined in parts
+        Task(name, steps.group, job.log, dependencies=positional(joined), keep_result=False) for name, joined in parts
     ]
     to_load = positional("weather", "planes", "merge", *each_month("join"))
-    by_keyword = TaskDependency(
-        "storm_days", use_result_as_additional_kwargs=True, additional_kwarg_name="storm_days"
-    )
+    by_keyword = TaskDependency("storm_days", use_result_as_additional_kwargs=True, additional_kwarg_name="storm_days")
     return [
         *tasks,
         Task("merge", steps.merge, job.log, dependencies=positional(*each_month("group"))),
@@ -411,13 +408,9 @@ def months_seconds(job: Job, workers: int | None) -> float:
 
 def main() -> int:
     """Run as the command line asks; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description="The flights of New York in 2013: extract, transform, load, check."
-    )
+    parser = argparse.ArgumentParser(description="The flights of New York in 2013: extract, transform, load, check.")
     parser.add_argument("--parallel", choices=MODES, default="processes")
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="as many as the library chooses, if not given"
-    )
+    parser.add_argument("--workers", type=int, metavar="N", help="as many as the library chooses, if not given")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="a new temporary folder, if not given")
     parser.add_argument("--no-speed-up", action="store_true", help="in processes mode: do not measure it")
     options = parser.parse_args()

@@ -151,9 +151,7 @@ def split(archive: Path, target: Path) -> dict[int, Slice]:
                 starts.append((month, offset, number))
             offset += len(line)
     ends = [start for _, start, _ in starts[1:]] + [offset]
-    slices = {
-        month: Slice(start, end, number) for (month, start, number), end in zip(starts, ends, strict=True)
-    }
+    slices = {month: Slice(start, end, number) for (month, start, number), end in zip(starts, ends, strict=True)}
     if len(slices) != len(starts):
         message = f"{target.name}: a month lies in two places"
         raise ValueError(message)
@@ -167,9 +165,7 @@ def clean(path: Path, month: int, slices: dict[int, Slice]) -> Columns:
     with path.open("rb") as file:
         file.seek(where.start)
         lines = file.read(where.end - where.start).decode("ascii").splitlines()
-    rows = [
-        _clean_row(number, fields) for number, fields in enumerate(csv.reader(lines), start=where.first_line)
-    ]
+    rows = [_clean_row(number, fields) for number, fields in enumerate(csv.reader(lines), start=where.first_line)]
     LOG.info("cleaned month %d: %d flights", month, len(rows))
     return to_columns(rows)
 
@@ -460,9 +456,7 @@ def summarize(path: Path, storm_days: list[str]) -> dict[str, int]:
     # In winter, when the storms were, New York is five hours behind UTC.
     stormy = """SELECT COUNT(*) FROM flights WHERE dep_delay IS NULL
                 AND DATE('2013-01-01', (scheduled / 60 - 5) || ' hours') = ?"""
-    totals["cancelled on storm days"] = sum(
-        database.execute(stormy, (day,)).fetchone()[0] for day in storm_days
-    )
+    totals["cancelled on storm days"] = sum(database.execute(stormy, (day,)).fetchone()[0] for day in storm_days)
     database.close()
     LOG.info("summary of %d totals", len(totals))
     return totals

@@ -15,18 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from processes.failure import Failure
+    from processes.spec import Injection
 
 #: Exceptions that a retry may cure, for tasks that do not say: the network's, and time-outs.
 DEFAULT_RETRY_ON: tuple[type[BaseException], ...] = (ConnectionError, TimeoutError)
-
-
-class Injection(NamedTuple):
-    """How a dependency's result enters the call."""
-
-    #: Appended to the positional arguments.
-    positional: bool
-    #: Set as this keyword argument, or None.
-    keyword: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +86,3 @@ def is_retryable(error: BaseException, retry_on: tuple[type[BaseException], ...]
     if retry_on is None and type(error).__module__ == "urllib.error":
         return isinstance(getattr(error, "reason", None), kinds)
     return False
-
-
-def name_of(func: object) -> str:
-    """A callable's name, also where it has none of its own: a partial shows what it wraps."""
-    name = getattr(func, "__name__", None)
-    if isinstance(name, str):
-        return name
-    inner = getattr(func, "func", None)
-    if inner is not None and inner is not func:
-        return f"partial({name_of(inner)})"
-    return type(func).__name__

@@ -38,7 +38,9 @@ _ALIGNMENT = 64
 
 _FOOTER = struct.Struct("<QQ")  # length of the stream, number of buffers
 _SPAN = struct.Struct("<QQ")  # offset and length of one buffer
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL if sys.platform == "linux" else 0
+_SEALS = (
+    fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL if sys.platform == "linux" else 0
+)
 
 #: Types whose pickle can hold no reference to a class or function, so that no rule needs asking.
 _ATOMS = frozenset({type(None), bool, int, float, complex})
@@ -103,7 +105,9 @@ def dump(value: object, modules: set[str] | None = None, inline_max: int = INLIN
         stream = _dump_with(_PlainPickler, value, modules, inline_max)
     except Exception:  # noqa: BLE001  foreign code; what is wrong with the value, cloudpickle says as well
         return _dump_by_value(value, modules, inline_max)
-    if type(stream) is bytes and b"__main__" in stream:  # A `__reduce__` that returns a global's name gets past the pickler.
+    if (
+        type(stream) is bytes and b"__main__" in stream
+    ):  # A `__reduce__` that returns a global's name gets past the pickler.
         return _dump_by_value(value, modules, inline_max)
     return stream
 
@@ -316,4 +320,3 @@ def _is_found_again(name: str, module: Module) -> bool:
 def may_import_elsewhere(names: set[str]) -> list[str]:
     """Those of the modules that another process can import, in a fixed order."""
     return sorted(name for name in names if is_importable(name))
-

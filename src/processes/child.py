@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from processes import wire
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from processes.attempt import Call
 
 #: How long a SIGSTOPped process may take to stop, in seconds: one in uninterruptible sleep may never, and is killed
@@ -29,14 +31,25 @@ _STOP_WAIT_S = 0.050
 class Placed:
     """An attempt that was placed with a child."""
 
-    __slots__ = ("attempt_id", "call", "descriptors", "encoded", "function", "keep", "next_sample", "profile", "sampled", "seen")
+    __slots__ = (
+        "attempt_id",
+        "call",
+        "descriptors",
+        "encoded",
+        "function",
+        "keep",
+        "next_sample",
+        "profile",
+        "sampled",
+        "seen",
+    )
 
     def __init__(self, attempt_id: int, call: Call) -> None:
         """Nothing is sent yet."""
         self.attempt_id = attempt_id
         self.call = call
         self.encoded = b""
-        self.descriptors: list[int] = []
+        self.descriptors: Sequence[int] = ()
         self.keep: object = None  # the values whose descriptors travel; until they are sent they must stay open
         self.function = 0  # number of the function whose pickle this job carries, or 0
         self.profile = 0
@@ -175,11 +188,10 @@ class Child:
     def _forget_message(placed: Placed) -> None:
         if placed.encoded and wire.is_spilled(placed.encoded):
             os.close(placed.descriptors[-1])
-        placed.encoded, placed.descriptors, placed.keep = b"", [], None
+        placed.encoded, placed.descriptors, placed.keep = b"", (), None
 
     def _process_state(self) -> str:
         """One letter: T is stopped, Z and X are dead. Source: third field of /proc/PID/stat, proc(5)."""
         with contextlib.suppress(OSError), open(f"/proc/{self.pid}/stat", "rb") as stat:
             return chr(stat.read().rpartition(b")")[2][1])
         return "X"
-

@@ -43,9 +43,7 @@ class DependencyNotFoundError(ProcessesError):
         missing: Every (task name, missing name) of the process, the first one included.
     """
 
-    def __init__(
-        self, task_name: str, missing_dep: str, *, missing: Sequence[tuple[str, str]] | None = None
-    ) -> None:
+    def __init__(self, task_name: str, missing_dep: str, *, missing: Sequence[tuple[str, str]] | None = None) -> None:
         """Name the first gap, then all others."""
         self.task_name = task_name
         self.missing_dep = missing_dep
@@ -188,7 +186,9 @@ class UnpicklableError(ProcessesError):
             if what == "result"
             else "Pass plain data and open files, locks and connections inside the task"
         )
-        super().__init__(f"Task '{task_name}': {what} cannot be pickled: {reason}. {way_out}, or use parallel=\"threads\".")
+        super().__init__(
+            f"Task '{task_name}': {what} cannot be pickled: {reason}. {way_out}, or use parallel=\"threads\"."
+        )
 
 
 class RemoteTaskError(ProcessesError):

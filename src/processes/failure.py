@@ -70,7 +70,11 @@ def capture(error: BaseException, frame_filter: str | None = None) -> Failure:
 
 def of_error(error: BaseException) -> Failure:
     """An error that was never raised where it could be traced: a death, a time-out."""
-    return Failure(exception_type=type_name(type(error)), exception=text_of(error), traceback_str=f"{type_name(type(error))}: {text_of(error)}\n")
+    return Failure(
+        exception_type=type_name(type(error)),
+        exception=text_of(error),
+        traceback_str=f"{type_name(type(error))}: {text_of(error)}\n",
+    )
 
 
 def type_name(kind: type) -> str:
@@ -103,7 +107,9 @@ class _BoundedRepr(reprlib.Repr):
     def __init__(self) -> None:
         super().__init__()
         self.maxlevel = 4
-        self.maxtuple = self.maxlist = self.maxdict = self.maxset = self.maxfrozenset = self.maxdeque = self.maxarray = 50
+        self.maxtuple = self.maxlist = self.maxdict = self.maxset = self.maxfrozenset = self.maxdeque = (
+            self.maxarray
+        ) = 50
         self.maxstring = self.maxother = LOCAL_CHARS_MAX
         self.maxlong = 200
 
@@ -141,12 +147,17 @@ def _choose(frames: list[tuple[FrameType, int]], frame_filter: str | None) -> tu
         fitting = [step for step in frames if not _is_library(step[0].f_code.co_filename)]
     else:
         fitting = [step for step in frames if frame_filter in step[0].f_code.co_filename]
-    return (fitting or frames or [None])[-1]
+    found = fitting or frames
+    return found[-1] if found else None
 
 
 def _is_library(filename: str) -> bool:
-    """Whether a file was installed rather than written by the user; a synthetic name such as "<stdin>" is the user's."""
-    return "site-packages" in filename or ".venv" in filename or filename.startswith((sys.base_prefix + os.sep, "<frozen "))
+    """Whether a file was installed rather than written by the user; a synthetic name ("<stdin>") is the user's."""
+    return (
+        "site-packages" in filename
+        or ".venv" in filename
+        or filename.startswith((sys.base_prefix + os.sep, "<frozen "))
+    )
 
 
 def _locals_of(frame: FrameType) -> dict[str, str]:
@@ -163,7 +174,8 @@ def _traceback_text(error: BaseException) -> str:
         summary = traceback.TracebackException(type(error), error, _below_ours(error.__traceback__), compact=True)
         return shorten("".join(summary.format()), TEXT_CHARS_MAX)
     except BaseException as trouble:  # noqa: BLE001  a source line or an attribute of the exception that raises
-        return f"{type_name(type(error))}: {text_of(error)}\n(its traceback could not be formatted: {type_name(type(trouble))})\n"
+        why = type_name(type(trouble))
+        return f"{type_name(type(error))}: {text_of(error)}\n(its traceback could not be formatted: {why})\n"
 
 
 def _below_ours(trace: TracebackType | None) -> TracebackType | None:

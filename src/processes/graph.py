@@ -29,7 +29,10 @@ def check_dependencies(dependencies: Mapping[str, Collection[str]], names: Mappi
         DependencyNotFoundError: It names all gaps at once.
     """
     gaps = [
-        (names[task], names[wanted]) for task, wants in dependencies.items() for wanted in wants if wanted not in dependencies
+        (names[task], names[wanted])
+        for task, wants in dependencies.items()
+        for wanted in wants
+        if wanted not in dependencies
     ]
     if gaps:
         raise DependencyNotFoundError(*gaps[0], missing=gaps)
@@ -65,7 +68,7 @@ def dependants_of(dependencies: Mapping[str, Collection[str]]) -> dict[str, list
 
 
 def reachable(start: Iterable[str], edges: Mapping[str, Collection[str]]) -> list[str]:
-    """All that can be reached from `start` along `edges`, breadth first, without the start itself and without repeats."""
+    """All that can be reached from `start` along `edges`, breadth first, once each, without the start itself."""
     start = list(start)
     seen = dict.fromkeys(start)
     queue = deque(start)

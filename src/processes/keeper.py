@@ -129,7 +129,7 @@ def _exec_keeper(setup: Setup, theirs: Channel, environment: dict[str, str]) -> 
 
 def _interpreter() -> list[str]:
     """This interpreter with this one's flags (-X, -W, -O, ...). Subprocess knows them for multiprocessing's use."""
-    return [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", _BOOT]  # type: ignore[attr-defined]  # noqa: SLF001
+    return [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", _BOOT]  # type: ignore[attr-defined]
 
 
 def _boot_file(setup: Setup, role: str) -> int:

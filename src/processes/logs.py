@@ -182,7 +182,9 @@ def task_record(logger: logging.Logger, level: int, message: str, at: float | No
     return record
 
 
-def failure_record(logger: logging.Logger, error: BaseException | None, data: ErrorData, at: float) -> logging.LogRecord:
+def failure_record(
+    logger: logging.Logger, error: BaseException | None, data: ErrorData, at: float
+) -> logging.LogRecord:
     """The one record that tells of a task's failure."""
     record = task_record(logger, logging.ERROR, data.exception, at)
     record.task_context = data.context()
@@ -230,10 +232,16 @@ class ShippingHandler(logging.Handler):
 
 
 def record_fields(record: logging.LogRecord) -> dict[str, object]:
-    """A record as plain data: arguments that are not plain scalars are merged into the text, exceptions are rendered."""
-    fields = {name: value if type(value) in _SCALARS else str(value) for name, value in record.__dict__.items() if name not in _NOT_SENT}
+    """A record as plain data: arguments that are no plain scalars are merged into the text, exceptions rendered."""
+    fields = {
+        name: value if type(value) in _SCALARS else str(value)
+        for name, value in record.__dict__.items()
+        if name not in _NOT_SENT
+    }
     args = record.args
-    if isinstance(record.msg, str) and (not args or (type(args) is tuple and all(type(value) in _SCALARS for value in args))):
+    if isinstance(record.msg, str) and (
+        not args or (type(args) is tuple and all(type(value) in _SCALARS for value in args))
+    ):
         fields["msg"], fields["args"] = record.msg, args or None
         if args:
             record.getMessage()  # A format that does not fit is found here, where it can be said.

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from processes import graph, runner
-from processes.attempt import name_of
 from processes.backends.pool import PoolBackend, ProcessPool
 from processes.backends.sequential import SequentialBackend
 from processes.backends.threads import ThreadsBackend
@@ -19,8 +18,9 @@ from processes.exceptions import (
     WorkerStartError,
 )
 from processes.graph import key_of
-from processes.report import AttemptRecord, Later, ProcessExecutionReport, TaskReportEntry, TaskResult
+from processes.report import AttemptRecord, ProcessExecutionReport, TaskReportEntry, TaskResult, later
 from processes.runner import Plan
+from processes.spec import name_of, require, require_int
 from processes.task import Task, TaskDependency
 from processes.usage import Usage, usable_cpus
 
@@ -108,7 +108,7 @@ class Process:
 
         The process is as before then.
         """
-        _check_task(task)
+        require("task", task, Task)
         key = self._insert(task)
         gaps = [wanted for wanted in self._wants[key] if wanted not in self._tasks]
         if gaps or key in self._wants[key]:
@@ -151,9 +151,7 @@ class Process:
             DependencyNotFoundError: The other is not in the process.
             CircularDependencyError: The other waits for this one.
         """
-        if not isinstance(dependency, TaskDependency):
-            msg = f"dependency must be of type TaskDependency. Got {type(dependency)}"
-            raise TypeError(msg)
+        _check_type("dependency", dependency, TaskDependency, "of type TaskDependency")
         task = self.get_task(task_name)
         key, wanted = key_of(task_name), key_of(dependency.task_name)
         if wanted in self._wants[key]:
@@ -207,8 +205,9 @@ class Process:
         self._check_enforced(backend)
         self.runner = ProcessRunner(self)
         outcome = runner.run(self._plan(), backend, deadline=deadline, fail_fast=fail_fast)
-        self.runner.take_in(outcome, backend)
-        report = self._report(outcome, backend)
+        tasks = self.tasks
+        self.runner.take_in(tasks, outcome, backend)
+        report = self._report(tasks, outcome, backend)
         if isinstance(outcome.broken, WorkerStartError):
             outcome.broken.report = report
             raise outcome.broken
@@ -223,7 +222,7 @@ class Process:
             return ThreadsBackend(max_workers or usable_cpus())
         if isinstance(parallel, ProcessPool):
             if max_workers is not None and parallel.max_workers not in (None, max_workers):
-                msg = f"max_workers={max_workers} contradicts ProcessPool(max_workers={parallel.max_workers}): give one of them"
+                msg = f"max_workers={max_workers} contradicts ProcessPool(max_workers={parallel.max_workers}): give one"
                 raise ValueError(msg)
             return PoolBackend(parallel if max_workers is None else _with_workers(parallel, max_workers))
         msg = f"parallel must be {_MODES}, got {parallel!r}"
@@ -233,8 +232,8 @@ class Process:
         for task in self._tasks.values():
             if task.memory_limit is not None and "memory_limit" not in backend.enforces:
                 msg = (
-                    f"Task '{task.name}' has memory_limit={task.memory_limit}, which only parallel='processes' can keep it to. "
-                    "Run it so, or drop the limit."
+                    f"Task '{task.name}' has memory_limit={task.memory_limit}, which only parallel='processes' can keep "
+                    "it to. Run it so, or drop the limit."
                 )
                 raise ValueError(msg)
 
@@ -256,8 +255,7 @@ class Process:
             impact,
         )
 
-    def _report(self, outcome: Outcome, backend: Backend) -> ProcessExecutionReport:
-        tasks = self.tasks
+    def _report(self, tasks: list[Task], outcome: Outcome, backend: Backend) -> ProcessExecutionReport:
         entries = {
             task.name: _entry(task, record, backend, outcome.clock_offset)
             for task, record in zip(tasks, outcome.records, strict=True)
@@ -297,7 +295,9 @@ class Process:
         self._order = graph.topological_order(self._wants, self._names())
 
     def _names(self) -> dict[str, str]:
-        names = {key_of(wanted.task_name): wanted.task_name for task in self._tasks.values() for wanted in task.dependencies}
+        names = {
+            key_of(wanted.task_name): wanted.task_name for task in self._tasks.values() for wanted in task.dependencies
+        }
         return {**names, **{key: task.name for key, task in self._tasks.items()}}
 
     def _ordered(self) -> list[str]:
@@ -317,28 +317,35 @@ class ProcessRunner:
         """Everything is pending."""
         self.process = process_ref
         self._results: dict[str, TaskResult] | None = None
-        self.submitted_tasks: set[str] = set()
+        self._ended: tuple[list[Task], Outcome, Backend] | None = None
 
     @property
     def results(self) -> dict[str, TaskResult]:
         """{task name: how it ended}; PENDING before a run."""
         if self._results is None:
-            self._results = {task.name: TaskResult.pending() for task in self.process.tasks}
+            if self._ended is None:
+                self._results = {task.name: TaskResult.pending() for task in self.process.tasks}
+            else:
+                tasks, outcome, backend = self._ended
+                pairs = zip(tasks, outcome.records, strict=True)
+                self._results = {task.name: _LazyTaskResult(record, backend) for task, record in pairs}
         return self._results
 
-    def run(self, parallel: bool | str | ProcessPool | None = None, max_workers: int | None = None) -> dict[str, TaskResult]:
+    @property
+    def submitted_tasks(self) -> set[str]:
+        """Names of the tasks of which an attempt was made."""
+        return {name for name, result in self.results.items() if result.attempts}
+
+    def run(
+        self, parallel: bool | str | ProcessPool | None = None, max_workers: int | None = None
+    ) -> dict[str, TaskResult]:
         """Run the process; its `runner` holds the results then."""
         self.process.run(parallel, max_workers)
         return self.process.runner.results
 
-    def take_in(self, outcome: Outcome, backend: Backend) -> None:
-        """Keep what became of the tasks; a child's result is loaded when it is read."""
-        results = {}
-        for task, record in zip(self.process.tasks, outcome.records, strict=True):
-            if record.attempts:
-                self.submitted_tasks.add(task.name)
-            results[task.name] = _LazyTaskResult(record, backend)
-        self._results = dict(results)
+    def take_in(self, tasks: list[Task], outcome: Outcome, backend: Backend) -> None:
+        """Keep what became of the tasks; what is asked of it is made when it is read."""
+        self._results, self._ended = None, (tasks, outcome, backend)
 
 
 class _LazyTaskResult(TaskResult):
@@ -353,7 +360,7 @@ class _LazyTaskResult(TaskResult):
         self.elapsed_seconds = _elapsed(record)
         self.attempts = len(record.attempts)
 
-    @property  # type: ignore[override]
+    @property
     def result(self) -> Any:  # noqa: ANN401  the user's
         if self._result is self:
             succeeded = self.status is TaskStatus.SUCCESS and self._record.handle is not None
@@ -364,7 +371,7 @@ class _LazyTaskResult(TaskResult):
     def result(self, value: Any) -> None:  # noqa: ANN401
         self._result = value
 
-    @property  # type: ignore[override]
+    @property
     def exception(self) -> BaseException | None:
         if self._record.error is None and self.error_data is not None:
             data = self.error_data
@@ -377,8 +384,12 @@ class _LazyTaskResult(TaskResult):
 
 
 def _entry(task: Task, record: TaskRecord, backend: Backend, offset: float) -> TaskReportEntry:
-    last = record.attempts[-1][0] if record.attempts else None
-    has_result = record.status is TaskStatus.SUCCESS and record.handle is not None
+    attempts = record.attempts
+    if not attempts:
+        return TaskReportEntry(
+            task.name, name_of(task.func), task.args, task.kwargs, record.status, 0.0, 0, why=record.why
+        )
+    handle = record.handle if record.status is TaskStatus.SUCCESS else None
     return TaskReportEntry(
         task.name,
         name_of(task.func),
@@ -386,26 +397,35 @@ def _entry(task: Task, record: TaskRecord, backend: Backend, offset: float) -> T
         task.kwargs,
         record.status,
         _elapsed(record),
-        len(record.attempts),
-        Later(backend.fetch, record.handle) if has_result else None,
+        len(attempts),
+        None if handle is None else later(backend.fetch, handle),
         record.error_data,
-        None if last is None else datetime.fromtimestamp(record.attempts[0][0].started_at + offset, UTC),
-        None if last is None else datetime.fromtimestamp(last.ended_at + offset, UTC),
-        None if last is None else last.worker_pid,
-        None if last is None else _usage(last),
-        tuple(_attempt_record(number, *attempt) for number, attempt in enumerate(record.attempts, 1)),
+        later(_instant, attempts[0][0].started_at + offset),
+        later(_instant, attempts[-1][0].ended_at + offset),
+        attempts[-1][0].worker_pid,
+        later(_usage, attempts[-1][0]),
+        later(_attempt_log, attempts),
         record.why,
     )
 
 
+def _instant(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
+
+
+def _attempt_log(attempts: list[tuple[Measure, Failure | None]]) -> tuple[AttemptRecord, ...]:
+    return tuple(_attempt_record(number, *attempt) for number, attempt in enumerate(attempts, 1))
+
+
 def _elapsed(record: TaskRecord) -> float:
-    return sum(measure.ended_at - measure.started_at for measure, _ in record.attempts)
+    elapsed = 0.0
+    for measure, _ in record.attempts:
+        elapsed += measure.ended_at - measure.started_at
+    return elapsed
 
 
 def _usage(measure: Measure) -> Usage:
-    return Usage(
-        measure.peak_memory, measure.memory_growth, measure.cpu_user, measure.cpu_system, measure.peak_source
-    )
+    return Usage(measure.peak_memory, measure.memory_growth, measure.cpu_user, measure.cpu_system, measure.peak_source)
 
 
 def _attempt_record(number: int, measure: Measure, failure: Failure | None) -> AttemptRecord:
@@ -419,27 +439,21 @@ def _attempt_record(number: int, measure: Measure, failure: Failure | None) -> A
     )
 
 
-def _check_task_list(tasks: object) -> None:
-    if not isinstance(tasks, list):
-        msg = f"tasks must be list. Got {type(tasks)}"
-        raise TypeError(msg)
+def _check_task_list(tasks: list[Task]) -> None:
+    require("tasks", tasks, list)
     for task in tasks:
-        _check_task(task)
+        require("task", task, Task)
 
 
-def _check_task(task: object) -> None:
-    if not isinstance(task, Task):
-        msg = f"task must be Task. Got {type(task)}"
+def _check_type(name: str, value: object, kind: type, wording: str) -> None:
+    if not isinstance(value, kind):
+        msg = f"{name} must be {wording}. Got {type(value)}"
         raise TypeError(msg)
 
 
-def _checked_workers(max_workers: object) -> int | None:
-    if max_workers is None:
-        return None
-    if isinstance(max_workers, bool) or not isinstance(max_workers, int):
-        msg = f"max_workers must be an int or None, got {max_workers!r}"
-        raise TypeError(msg)
-    return max(1, max_workers)
+def _checked_workers(max_workers: int | None) -> int | None:
+    require_int("max_workers", max_workers)
+    return None if max_workers is None else max(1, max_workers)
 
 
 def _check_deadline(deadline: object) -> None:

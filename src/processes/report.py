@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from processes.error_data import CONTEXT_FIELDS, ErrorData
 from processes.events import TaskStatus
+from processes.spec import name_of
 from processes.usage import Usage
 
 if TYPE_CHECKING:
@@ -98,10 +99,15 @@ class Later:
 
     __slots__ = ("fetch", "handle")
 
-    def __init__(self, fetch: Callable[[object], object], handle: object) -> None:
+    def __init__(self, fetch: Callable[[Any], object], handle: object) -> None:
         """`fetch(handle)` makes the value."""
         self.fetch = fetch
         self.handle = handle
+
+
+def later(fetch: Callable[[Any], Any], handle: object) -> Any:  # noqa: ANN401  it stands for whatever it becomes
+    """A field's value that is made when it is first read."""
+    return Later(fetch, handle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,25 +143,26 @@ class TaskReportEntry:
     why: str = ""
 
 
-def _make_result_lazy() -> None:
+def _make_lazy(name: str) -> None:
     """
-    Put a property in front of the slot of `TaskReportEntry.result`, which loads a `Later` at the first read.
+    Put a property in front of a slot of `TaskReportEntry`, which makes a `Later` into its value at the first read.
 
     Done after the class is made, so that `dataclasses.fields`, `==`, `replace`, `asdict` and pickle see a plain field.
     """
-    slot = TaskReportEntry.__dict__["result"]
+    slot = TaskReportEntry.__dict__[name]
 
     def read(entry: TaskReportEntry) -> object:
         value = slot.__get__(entry)
-        if isinstance(value, Later):
+        if type(value) is Later:
             value = value.fetch(value.handle)
             slot.__set__(entry, value)
         return value
 
-    TaskReportEntry.result = property(read, slot.__set__)  # type: ignore[assignment]
+    setattr(TaskReportEntry, name, property(read, slot.__set__))
 
 
-_make_result_lazy()
+for _name in ("result", "started_at", "ended_at", "usage", "attempt_log"):
+    _make_lazy(_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +197,6 @@ class ProcessExecutionReport:
     @classmethod
     def from_results(cls, process: Any, results: dict[str, TaskResult]) -> ProcessExecutionReport:  # noqa: ANN401  a Process
         """A report of results by task name, for the tasks of `process` in their order."""
-        from processes.attempt import name_of
-
         entries = {}
         for task in process.tasks:
             outcome = results[task.name]
@@ -253,7 +258,7 @@ def _metrics_json(entry: TaskReportEntry) -> dict[str, object]:
     }
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401, PLR0911  any JSON value; one return a kind
+def _plain(value: Any) -> Any:  # noqa: ANN401  any JSON value; one return a kind
     """A value in the types of JSON; what JSON has no type for comes as its text."""
     match value:
         case enum.Enum():
@@ -261,7 +266,10 @@ def _plain(value: Any) -> Any:  # noqa: ANN401, PLR0911  any JSON value; one ret
         case None | bool() | int() | float() | str():
             return value
         case dict():
-            return {key if isinstance(key, str | int | float | bool | None) else repr(key): _plain(part) for key, part in value.items()}
+            return {
+                key if isinstance(key, str | int | float | bool | None) else repr(key): _plain(part)
+                for key, part in value.items()
+            }
         case list() | tuple() | set() | frozenset():
             return [_plain(part) for part in value]
         case bytes():

@@ -13,7 +13,6 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from processes import logs
-from processes.attempt import name_of
 from processes.backends.base import Job
 from processes.error_data import ErrorData
 from processes.events import (
@@ -40,6 +39,7 @@ from processes.events import (
 )
 from processes.exceptions import TaskTimeoutError
 from processes.scheduler import Scheduler
+from processes.spec import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

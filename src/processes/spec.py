@@ -1,8 +1,9 @@
-"""What the scheduler knows of a task: its edges, limits and retries. Pure: names and numbers only."""
+"""What scheduler and children know of a task: its name, edges, limits and retries. Pure: names and numbers only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +24,47 @@ class TaskSpec:
     def delay_before(self, attempt: int) -> float:
         """Seconds to wait before attempt number `attempt`, which is 2 or more."""
         return self.retry_delays[min(attempt - 2, len(self.retry_delays) - 1)]
+
+
+class Injection(NamedTuple):
+    """How a dependency's result enters the call."""
+
+    #: Appended to the positional arguments.
+    positional: bool
+    #: Set as this keyword argument, or None.
+    keyword: str | None
+
+
+def name_of(func: object) -> str:
+    """A callable's name, also where it has none of its own: a partial shows what it wraps."""
+    name = getattr(func, "__name__", None)
+    if isinstance(name, str):
+        return name
+    inner = getattr(func, "func", None)
+    if inner is not None and inner is not func:
+        return f"partial({name_of(inner)})"
+    return type(func).__name__
+
+
+# Checks of what the user passes. They take `object`: a declared type is a promise that a program may not have kept.
+
+
+def require(name: str, value: object, *kinds: type) -> None:
+    """Raise a TypeError where a value is of none of the types."""
+    if not isinstance(value, kinds):
+        msg = f"{name} must be {' or '.join(kind.__name__ for kind in kinds)}. Got {type(value)}"
+        raise TypeError(msg)
+
+
+def require_callable(name: str, value: object) -> None:
+    """Raise a TypeError where a value cannot be called."""
+    if not callable(value):
+        msg = f"{name} must be callable. Got {type(value)}"
+        raise TypeError(msg)
+
+
+def require_int(name: str, value: object) -> None:
+    """Raise a TypeError where a value is neither an int nor None; a bool is no number."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        msg = f"{name} must be an int or None, got {value!r}"
+        raise TypeError(msg)

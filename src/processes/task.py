@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from processes import logs, runner
-from processes.attempt import Call, Injection
+from processes.attempt import Call
 from processes.backends.sequential import SequentialBackend
 from processes.error_data import ErrorData
 from processes.events import TaskStatus
@@ -17,17 +17,33 @@ from processes.failure import of_error
 from processes.graph import key_of
 from processes.report import TaskResult
 from processes.runner import Plan
-from processes.spec import TaskSpec
+from processes.spec import Injection, TaskSpec, require, require_callable
 from processes.usage import parse_size
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
 
-    from processes.process import Process
     from processes.runner import Outcome, TaskRecord
 
 __all__ = ["Task", "TaskDependency", "TaskResult", "TaskStatus"]
+
+
+class HasResults(Protocol):
+    """What `Task.run` needs of a Process: the results of its last run, and who depends on whom."""
+
+    @property
+    def runner(self) -> _Results:
+        """What ran last."""
+
+    def get_dependant_tasks(self, name: str) -> list[Task]:
+        """All tasks that depend on one."""
+
+
+class _Results(Protocol):
+    @property
+    def results(self) -> dict[str, TaskResult]: ...
+
 
 #: Stands in `task.logger` for "no logfile"; one for all tasks, since each handler is kept in logging's own list.
 _NO_FILE = logging.NullHandler()
@@ -59,23 +75,17 @@ class TaskDependency:
         Raises:
             TypeError: A value of another type, or a keyword result without a name.
         """
-        if not isinstance(task_name, str):
-            msg = f"task_name must be of type str. Got {type(task_name)}"
-            raise TypeError(msg)
-        for name, flag in (
-            ("use_result_as_additional_args", use_result_as_additional_args),
-            ("use_result_as_additional_kwargs", use_result_as_additional_kwargs),
-        ):
-            if not isinstance(flag, bool):
-                msg = f"{name} must be of type bool. Got {type(flag)}"
-                raise TypeError(msg)
-        is_name = isinstance(additional_kwarg_name, str) and additional_kwarg_name != ""
+        _require_of_type("task_name", task_name, str)
+        _require_of_type("use_result_as_additional_args", use_result_as_additional_args, bool)
+        _require_of_type("use_result_as_additional_kwargs", use_result_as_additional_kwargs, bool)
+        is_name = _is_text(additional_kwarg_name)
         if use_result_as_additional_kwargs and not is_name:
             msg = "If use_result_as_additional_kwargs is True, additional_kwarg_name must be a non-empty string."
             raise TypeError(msg)
         if is_name and not use_result_as_additional_kwargs:
             warnings.warn(
-                f"additional_kwarg_name={additional_kwarg_name!r} has no effect without use_result_as_additional_kwargs=True",
+                f"additional_kwarg_name={additional_kwarg_name!r} has no effect without "
+                "use_result_as_additional_kwargs=True",
                 stacklevel=2,
             )
         self.task_name = task_name.lower()
@@ -180,33 +190,22 @@ class Task:
         self._file = None if self.log_path is None else logs.file_handler(self.log_path)
 
     def _check_types(self) -> None:
-        for name, value, kind in (
-            ("args", self.args, tuple),
-            ("kwargs", self.kwargs, dict),
-            ("dependencies", self.dependencies, list),
-        ):
-            if not isinstance(value, kind):
-                msg = f"{name} must be {kind.__name__}. Got {type(value)}"
-                raise TypeError(msg)
-        if not callable(self.func):
-            msg = f"func must be callable. Got {type(self.func)}"
-            raise TypeError(msg)
+        require_callable("func", self.func)
+        require("args", self.args, tuple)
+        require("kwargs", self.kwargs, dict)
+        require("dependencies", self.dependencies, list)
         for dependency in self.dependencies:
-            if not isinstance(dependency, TaskDependency):
-                msg = f"dependency must be of type TaskDependency. Got {type(dependency)}"
-                raise TypeError(msg)
-        if not isinstance(self.traced_vars_frame_filter, str | None):
+            _require_of_type("dependency", dependency, TaskDependency)
+        if self.traced_vars_frame_filter is not None and not _is_text(self.traced_vars_frame_filter, empty=True):
             msg = f"traced_vars_frame_filter must be a str or None. Got {type(self.traced_vars_frame_filter)}"
             raise TypeError(msg)
-        if not isinstance(self.keep_result, bool):
-            msg = f"keep_result must be a bool, got {self.keep_result!r}"
-            raise TypeError(msg)
+        require("keep_result", self.keep_result, bool)
 
     def _check_limits(self) -> None:
         if self.timeout is not None and not (_is_number(self.timeout) and self.timeout > 0):
             msg = f"timeout must be a positive number or None, got {self.timeout!r}"
             raise TypeError(msg)
-        if isinstance(self.retries, bool) or not isinstance(self.retries, int) or self.retries < 0:
+        if not _is_count(self.retries):
             msg = f"retries must be a non-negative int, got {self.retries!r}"
             raise TypeError(msg)
         if self.retry_on is not None and not _are_exceptions(self.retry_on):
@@ -262,7 +261,11 @@ class Task:
 
     def call(self, positions: Mapping[str, int]) -> Call:
         """What to call; `positions` maps a task's key to its place in the run."""
-        injections = [(positions[key_of(wanted.task_name)], wanted.injection()) for wanted in self.dependencies] if positions else []
+        injections = (
+            [(positions[key_of(wanted.task_name)], wanted.injection()) for wanted in self.dependencies]
+            if positions
+            else []
+        )
         return Call(
             self.name,
             self.func,
@@ -288,9 +291,11 @@ class Task:
     def _delays(self) -> tuple[float, ...]:
         if not callable(self.retry_delay):
             return (float(self.retry_delay),)
-        return tuple(_checked_delay(self.name, self.retry_delay(number)) for number in range(1, self.retries + 1)) or (0.0,)
+        return tuple(_checked_delay(self.name, self.retry_delay(number)) for number in range(1, self.retries + 1)) or (
+            0.0,
+        )
 
-    def run(self, executing_process: Process | None = None) -> TaskResult:
+    def run(self, executing_process: HasResults | None = None) -> TaskResult:
         """
         Run the task here and now, in this thread, with its time-out, retries and log.
 
@@ -303,18 +308,25 @@ class Task:
         call = self.call({})
         try:
             kwargs, args = dict(call.kwargs), call.args
-            for dependency in self.dependencies if executing_process is not None else ():
+            results = {} if executing_process is None else executing_process.runner.results
+            for dependency in self.dependencies:
                 how = dependency.injection()
-                if how is not None:
-                    value = executing_process.runner.results[dependency.task_name].result  # type: ignore[union-attr]
+                if how is not None and executing_process is not None:
+                    value = results[dependency.task_name].result
                     args = (*args, value) if how.positional else args
                     if how.keyword is not None:
                         kwargs[how.keyword] = value
         except KeyError as error:
             failure = of_error(error)
-            data = ErrorData(self.name, exception=failure.exception, traceback_str=failure.traceback_str, exception_type="KeyError")
+            data = ErrorData(
+                self.name, exception=failure.exception, traceback_str=failure.traceback_str, exception_type="KeyError"
+            )
             return TaskResult.errored(error, error_data=data)
-        impact = [] if executing_process is None else [task.name for task in executing_process.get_dependant_tasks(self.name)]
+        impact = (
+            []
+            if executing_process is None
+            else [task.name for task in executing_process.get_dependant_tasks(self.name)]
+        )
         bound = Call(
             call.name, call.func, args, kwargs, (), call.frame_filter, call.retry_on, call.timeout, call.memory_limit
         )
@@ -347,6 +359,21 @@ def _check_characters(name: str) -> None:
     if not name.isprintable():
         msg = f"Task name cannot contain control characters. Got {name!r}"
         raise ValueError(msg)
+
+
+def _require_of_type(name: str, value: object, kind: type) -> None:
+    """7.0.4's wording, which programs match."""
+    if not isinstance(value, kind):
+        msg = f"{name} must be of type {kind.__name__}. Got {type(value)}"
+        raise TypeError(msg)
+
+
+def _is_text(value: object, *, empty: bool = False) -> bool:
+    return isinstance(value, str) and (empty or value != "")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _is_number(value: object) -> bool:

@@ -149,10 +149,7 @@ def usable_cpus() -> int:
 
     A quota of 2.5 CPUs counts as 3. Source: sched_getaffinity(2); cpu.max, cgroup-v2; cpu.cfs_quota_us, cgroup-v1.
     """
-    if hasattr(os, "sched_getaffinity"):
-        cpus = len(os.sched_getaffinity(0))
-    else:
-        cpus = os.cpu_count() or 1
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup_quota()
     return max(1, min(cpus, -int(-quota // 1)) if quota else cpus)
 

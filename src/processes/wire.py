@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from processes.blob import INLINE_MAX, PROTOCOL, MemoryFile
 from processes.events import Measure
+from processes.spec import Injection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from processes.attempt import Injection
     from processes.blob import Value
 
 #: Descriptors in one datagram: the kernel takes 253 (SCM_MAX_FD, unix(7)).
@@ -47,6 +47,11 @@ EXITED = 9  # keeper to parent: a worker's status and resource usage
 IMPORTING = 10  # keeper to parent: about to import a module, or "" when done
 TAINTED = 11  # keeper to parent: importing a module left threads; this keeper must not fork
 DESCRIPTORS = 12  # ahead of a message that has more descriptors than one datagram takes
+
+# As ints: an enum's `|` costs more than the system call's own overhead.
+_DONT_WAIT = int(socket.MSG_DONTWAIT)
+_CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+_CLOEXEC_DONT_WAIT = _CLOEXEC | _DONT_WAIT
 
 _SPILLED = 1  # flag: the body is in the memfd that the last descriptor names
 
@@ -91,7 +96,7 @@ class Channel:
         Raises:
             OSError: The other end is gone.
         """
-        flags = 0 if wait else socket.MSG_DONTWAIT
+        flags = 0 if wait else _DONT_WAIT
         try:
             while len(descriptors) > DESCRIPTORS_MAX:
                 ahead = _HEAD.pack(DESCRIPTORS, 0, _HEAD.unpack_from(datagram)[2])
@@ -117,7 +122,7 @@ class Channel:
             EOFError: The other end is gone and nothing is left.
             ValueError: What came is not a message of ours.
         """
-        flags = socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT)
+        flags = _CLOEXEC if wait else _CLOEXEC_DONT_WAIT
         while True:
             try:
                 length, ancillary, _, _ = self.socket.recvmsg_into([self._buffer], _DESCRIPTOR_SPACE, flags)
@@ -174,7 +179,7 @@ def close_all(descriptors: Sequence[int]) -> None:
             os.close(descriptor)
 
 
-def encode(kind: int, id_: int, body: bytes = b"", descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:
+def encode(kind: int, id_: int, body: bytes = b"", descriptors: Sequence[int] = ()) -> tuple[bytes, Sequence[int]]:
     """
     Make a datagram.
 
@@ -183,7 +188,7 @@ def encode(kind: int, id_: int, body: bytes = b"", descriptors: Sequence[int] = 
         and belongs to the caller; `is_spilled` tells.
     """
     if len(body) <= INLINE_MAX + 1024:
-        return _HEAD.pack(kind, 0, id_) + body, list(descriptors)
+        return _HEAD.pack(kind, 0, id_) + body, descriptors
     fd = os.memfd_create("processes-message", os.MFD_CLOEXEC)
     view = memoryview(body)
     while view:
@@ -228,52 +233,47 @@ class Job(NamedTuple):
     profile_value: Value | None
     #: Pickled (args, kwargs), or None for none of either.
     arguments: Value | None
-    injected: tuple[tuple[Injection | tuple[bool, str | None], Value], ...]
+    injected: tuple[tuple[Injection, Value], ...]
 
 
-def encode_job(job: Job) -> tuple[bytes, list[int]]:
+def encode_job(job: Job) -> tuple[bytes, Sequence[int]]:
     """The job as a datagram; every value must be there until it is sent."""
     descriptors: list[int] = []
-
-    def place(value: Value | None) -> bytes | int | None:
-        if not isinstance(value, MemoryFile):
-            return value
-        descriptors.append(value.fd)
-        return len(descriptors) - 1
-
     body = (
         job.name,
         job.function,
-        place(job.function_value),
+        _place(job.function_value, descriptors),
         job.profile,
-        place(job.profile_value),
-        place(job.arguments),
-        [(how[0], how[1], place(value)) for how, value in job.injected] if job.injected else None,
+        _place(job.profile_value, descriptors),
+        _place(job.arguments, descriptors),
+        [(how[0], how[1], _place(value, descriptors)) for how, value in job.injected] if job.injected else None,
     )
     return encode(JOB, job.attempt_id, pickle.dumps(body, PROTOCOL), descriptors)
 
 
+def _place(value: Value | None, descriptors: list[int]) -> bytes | int | None:
+    """What stands for a value in a body: itself, or the position of its descriptor."""
+    if value is None or type(value) is bytes:
+        return value
+    descriptors.append(value.fd)  # type: ignore[union-attr]  # a MemoryFile: what else is a Value
+    return len(descriptors) - 1
+
+
 def decode_job(message: Message) -> Job:
     """The job again; its values own the message's descriptors."""
-    files = [MemoryFile(fd) for fd in message.descriptors] if message.descriptors else []
-    name, function, function_place, profile, profile_place, arguments, injected = pickle.loads(message.body)
-
-    def value(place: bytes | int | None) -> Value | None:
-        return files[place] if isinstance(place, int) else place
-
-    return Job(
-        message.id,
-        name,
-        function,
-        value(function_place),
-        profile,
-        value(profile_place),
-        value(arguments),
-        tuple(((positional, keyword), value(place)) for positional, keyword, place in injected) if injected else (),
-    )
+    name, function, function_value, profile, profile_value, arguments, injected = pickle.loads(message.body)
+    if message.descriptors:
+        files = [MemoryFile(fd) for fd in message.descriptors]
+        function_value, profile_value, arguments = (
+            files[place] if type(place) is int else place for place in (function_value, profile_value, arguments)
+        )
+        if injected:
+            injected = [(how, key, files[place] if type(place) is int else place) for how, key, place in injected]
+    inputs = tuple([(Injection(how, key), value) for how, key, value in injected]) if injected else ()
+    return Job(message.id, name, function, function_value, profile, profile_value, arguments, inputs)
 
 
-def encode_success(attempt_id: int, measure: Measure, resident: int, value: Value) -> tuple[bytes, list[int]]:
+def encode_success(attempt_id: int, measure: Measure, resident: int, value: Value) -> tuple[bytes, Sequence[int]]:
     """An attempt's measure and its result."""
     head = _pack_measure(measure, resident)
     if isinstance(value, MemoryFile):
@@ -291,7 +291,7 @@ def decode_success(message: Message, worker_pid: int) -> tuple[Measure, int, Val
 
 def encode_failure(
     attempt_id: int, measure: Measure, resident: int, failure: tuple[object, ...], *, retryable: bool
-) -> tuple[bytes, list[int]]:
+) -> tuple[bytes, Sequence[int]]:
     """An attempt's measure and its failure, as the plain fields of a `Failure`."""
     return encode(FAILED, attempt_id, _pack_measure(measure, resident) + pickle.dumps((retryable, failure), PROTOCOL))
 
@@ -320,7 +320,9 @@ def _unpack_measure(body: bytes | memoryview, worker_pid: int) -> tuple[Measure,
     return Measure(started, ended, worker_pid, user, system, peak, growth, "VmHWM"), resident
 
 
-def encode_plain(kind: int, id_: int = 0, *facts: object, descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:
+def encode_plain(
+    kind: int, id_: int = 0, *facts: object, descriptors: Sequence[int] = ()
+) -> tuple[bytes, Sequence[int]]:
     """A message of plain facts."""
     return encode(kind, id_, pickle.dumps(facts, PROTOCOL), descriptors)
 
@@ -335,7 +337,7 @@ def decode_plain(message: Message) -> tuple[object, ...]:
 
 
 class Setup(NamedTuple):
-    """What keeper and workers are told at their start. Plain data, so that it can be read before anything is imported."""
+    """What keeper and workers are told at their start: plain data, readable before anything is imported."""
 
     start_method: str
     parent_pid: int

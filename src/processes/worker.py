@@ -24,7 +24,7 @@ from processes.exceptions import UnpicklableError
 from processes.usage import OwnUsage, private_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from processes.attempt import Raised
     from processes.blob import Value
@@ -80,7 +80,7 @@ def main(channel: Channel, page: Page, setup: Setup, keeper_pid: int) -> None:
 
 
 def _reseed() -> None:
-    """Give numpy's global generator a state of its own: a fork copies it, and all workers would draw the same numbers."""
+    """Give numpy's global generator a state of its own: a fork copies it, and all would draw the same numbers."""
     random = sys.modules.get("numpy.random")
     if random is not None:
         with contextlib.suppress(Exception):
@@ -155,9 +155,8 @@ class _Worker:
         if raised is None:
             self._send(wire.encode_success(job.attempt_id, measure, now.resident, value))
         else:
-            self._send(
-                wire.encode_failure(job.attempt_id, measure, now.resident, raised.failure.fields(), retryable=raised.retryable)
-            )
+            fields, retryable = raised.failure.fields(), raised.retryable
+            self._send(wire.encode_failure(job.attempt_id, measure, now.resident, fields, retryable=retryable))
         self._attempt_id = 0
 
     def _attempt(self, job: Job) -> tuple[Value, Raised | None]:
@@ -203,7 +202,7 @@ class _Worker:
     def _ship_record(self, fields: dict[str, object]) -> None:
         self._send(wire.encode_plain(wire.LOGGED, self._attempt_id, fields))
 
-    def _send(self, encoded: tuple[bytes, list[int]]) -> None:
+    def _send(self, encoded: tuple[bytes, Sequence[int]]) -> None:
         datagram, descriptors = encoded
         try:
             self._channel.send(datagram, descriptors)

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from processes.attempt import Call, Injection
+    from processes.attempt import Call
     from processes.events import BackendEvent
     from processes.logs import Destination
+    from processes.spec import Injection
 
 
 class Job(NamedTuple):
@@ -44,13 +45,14 @@ class Backend(abc.ABC):
         """How many attempts may be placed at a time; it may change while the run goes on."""
 
     @abc.abstractmethod
-    def open(self, calls: Sequence[Call], destinations: Sequence[Destination]) -> None:
+    def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
         """
         Get ready to run the tasks; called once, before anything else.
 
         Args:
             calls: What each task calls, by its position in the run.
-            destinations: Where each task's log records go; for backends that share the caller's memory.
+            destinations: Where each task's log records go; for backends that share the caller's memory;
+                None where nobody listens.
 
         Raises:
             ExceptionGroup: Of one error for each value that cannot reach the place where it is needed.

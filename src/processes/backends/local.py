@@ -93,7 +93,9 @@ class LocalBackend(Backend):
             self._held.append(_Held(job, monotonic() + max(timeout, _OVERDUE_WAIT_S)))
             threading.Thread(target=self._tell_when_gone, args=(overdue,), daemon=True).start()
             return
-        thread = threading.Thread(target=self._run_in_thread, args=(job,), name=f"task {self._calls[job.task].name}", daemon=True)
+        thread = threading.Thread(
+            target=self._run_in_thread, args=(job,), name=f"task {self._calls[job.task].name}", daemon=True
+        )
         self._begun[job.attempt_id] = _Begun(job, monotonic(), thread)
         thread.start()
 
@@ -167,7 +169,11 @@ class LocalBackend(Backend):
         self._events.append(news)
 
     def _limits(self) -> list[float]:
-        timed = [begun.at + timeout for begun in self._begun.values() if (timeout := self._calls[begun.job.task].timeout) is not None]
+        timed = [
+            begun.at + timeout
+            for begun in self._begun.values()
+            if (timeout := self._calls[begun.job.task].timeout) is not None
+        ]
         return timed + [held.until for held in self._held]
 
     def _check_limits(self) -> None:
@@ -195,8 +201,10 @@ class LocalBackend(Backend):
         retryable = is_retryable(error, call.retry_on)
         measure = Measure(begun.at, monotonic())
         self._events.append(
-            TroubleSeen(f"task {call.name!r} ran over its time; its thread cannot be stopped and goes on. "
-                        "parallel=\"processes\" stops such tasks.")
+            TroubleSeen(
+                f"task {call.name!r} ran over its time; its thread cannot be stopped and goes on. "
+                'parallel="processes" stops such tasks.'
+            )
         )
         self._events.append(AttemptFailed(begun.job.attempt_id, of_error(error), retryable, measure, error))
 
@@ -207,8 +215,8 @@ class LocalBackend(Backend):
     def _give_up(self, held: _Held) -> None:
         call = self._calls[held.job.task]
         error = TaskTimeoutError(
-            f"Task '{call.name}' timed out after {call.timeout}s, and that attempt still runs: it cannot be stopped, so no "
-            "other is made. Use parallel=\"processes\".",
+            f"Task '{call.name}' timed out after {call.timeout}s, and that attempt still runs: it cannot be stopped, so "
+            'other is made. Use parallel="processes".',
             task_name=call.name,
             timeout=call.timeout or 0.0,
         )

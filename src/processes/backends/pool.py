@@ -51,6 +51,7 @@ from processes.exceptions import (
     WorkerStartError,
 )
 from processes.failure import Failure, of_error
+from processes.spec import require, require_callable, require_int
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,7 +81,7 @@ _IDLE_GROWTH_MAX = 64 * 2**20
 #: How long the keeper may take to import one module before that is left to the workers, in seconds.
 _IMPORT_MAX_S = 10.0
 
-#: Large arguments are kept ready for the run up to this many bytes and files; beyond, each is pickled when it is needed.
+#: Large arguments are kept ready for the run up to this many bytes and files; beyond, each is pickled when needed.
 _KEPT_BYTES_MAX = 256 * 2**20
 _KEPT_FILES_MAX = 128
 
@@ -130,22 +131,17 @@ class ProcessPool:
             TypeError: A number is no int, the initializer cannot be called, `initargs` is no tuple.
             ValueError: A number below 1 or no such start method.
         """
-        for name, number in (("max_workers", max_workers), ("max_tasks_per_child", max_tasks_per_child)):
-            if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
-                msg = f"{name} must be an int or None, got {number!r}"
-                raise TypeError(msg)
+        require_int("max_workers", max_workers)
+        require_int("max_tasks_per_child", max_tasks_per_child)
         if max_tasks_per_child is not None and max_tasks_per_child < 1:
             msg = f"max_tasks_per_child must be at least 1 or None for no limit, got {max_tasks_per_child}"
             raise ValueError(msg)
         if start_method is not None and start_method not in START_METHODS:
             msg = f"start_method must be one of {', '.join(START_METHODS)} or None, got {start_method!r}"
             raise ValueError(msg)
-        if initializer is not None and not callable(initializer):
-            msg = f"initializer must be callable or None, got {initializer!r}"
-            raise TypeError(msg)
-        if not isinstance(initargs, tuple):
-            msg = f"initargs must be a tuple, got {initargs!r}"
-            raise TypeError(msg)
+        if initializer is not None:
+            require_callable("initializer", initializer)
+        require("initargs", initargs, tuple)
         # Below 1 is 1, as `Process.run` has always had it.
         object.__setattr__(self, "max_workers", None if max_workers is None else max(1, max_workers))
         object.__setattr__(self, "start_method", start_method)
@@ -200,6 +196,7 @@ class PoolBackend(Backend):
         self._readers: dict[int, Callable[[], None]] = {}  # {descriptor: what to do when it is readable}
         self._events: list[BackendEvent] = []
         self._estimate: float | None = None  # seconds that an attempt takes of late
+        self._depth = 1  # so many attempts go into one channel
         self._grown: set[int] = set()  # ids of children that are to be replaced once they idle
         self._startup_stderr = self._real_stderr = -1
         self._is_broken = False
@@ -209,7 +206,7 @@ class PoolBackend(Backend):
     @property
     def slots(self) -> int:
         """Room in all channels, those of children not yet started included."""
-        depth = self._depth()
+        depth = self._depth
         alive = taken = 0
         for child in self._children.values():
             if child.is_dying:
@@ -219,12 +216,13 @@ class PoolBackend(Backend):
                 taken += 1 if child.is_long else depth
         return taken + max(0, self._max_workers - alive) * depth
 
-    def open(self, calls: Sequence[Call], destinations: Sequence[Destination]) -> None:  # noqa: ARG002  for other backends
+    def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:  # noqa: ARG002  for other backends
         """Pickle everything, all refusals at once, then start the keeper."""
         if self._method == "fork" and threading.active_count() > 1:
             msg = (
                 f"start_method='fork' cannot be used while the program has threads "
-                f"({threading.active_count() - 1} beside this one): a fork copies their locks. Use 'forkserver' or 'spawn'."
+                f"({threading.active_count() - 1} beside this one): a fork copies their locks. "
+                "Use 'forkserver' or 'spawn'."
             )
             raise ValueError(msg)
         self._calls = calls
@@ -364,7 +362,9 @@ class PoolBackend(Backend):
         try:
             value = blob.dump((self._options.initializer, self._options.initargs), self._modules, sys.maxsize)
         except Exception as error:  # noqa: BLE001  foreign code
-            problems.append(UnpicklableError("(every task)", "the pool's initializer", f"{type(error).__name__}: {error}"))
+            problems.append(
+                UnpicklableError("(every task)", "the pool's initializer", f"{type(error).__name__}: {error}")
+            )
             return
         assert isinstance(value, bytes)  # noqa: S101  sys.maxsize fits everything
         self._initializer = value
@@ -426,6 +426,9 @@ class PoolBackend(Backend):
                 self._keeper_ready = not module
             case wire.TAINTED, (str(module),):
                 self._leave_out(module, "it starts threads")
+            case _:
+                msg = f"the keeper sent {message.kind} with {facts!r}"
+                raise AssertionError(msg)
 
     def _leave_out(self, module: str, why: str) -> None:
         """Start another keeper, which does not import `module`; the workers will, and fail or not on their own."""
@@ -471,14 +474,15 @@ class PoolBackend(Backend):
 
     # ---- children ----------------------------------------------------------------------------------------------------
 
-    def _depth(self) -> int:
-        """How many attempts go into one channel, from how long they took of late."""
-        if self._estimate is None or self._options.max_tasks_per_child is not None:
-            return 1
-        return max(1, min(_DEPTH_MAX, round(_QUEUED_S / max(self._estimate, 1e-6))))
+    def _count_duration(self, seconds: float) -> None:
+        """Let what an attempt took decide how many go into one channel."""
+        took = min(seconds, 4 * LOOK_AFTER_S)  # one long one must not slow the next hundred
+        self._estimate = took if self._estimate is None else 0.8 * self._estimate + 0.2 * took
+        if self._options.max_tasks_per_child is None:
+            self._depth = max(1, min(_DEPTH_MAX, round(_QUEUED_S / max(self._estimate, 1e-6))))
 
     def _choose_child(self) -> Child | None:
-        depth = self._depth()
+        depth = self._depth
         best, load, alive = None, _DEPTH_MAX + 1, 0
         for child in self._children.values():
             if child.is_dying:
@@ -492,7 +496,10 @@ class PoolBackend(Backend):
         if alive < self._max_workers:
             return self._start_child() or best
         if best is None:  # Room went while the attempt was on its way here; it waits behind somebody.
-            best = min((child for child in self._children.values() if not child.is_dying), key=lambda child: len(child.inflight))
+            best = min(
+                (child for child in self._children.values() if not child.is_dying),
+                key=lambda child: len(child.inflight),
+            )
         return best
 
     def _start_child(self) -> Child | None:
@@ -572,7 +579,9 @@ class PoolBackend(Backend):
             except (EOFError, OSError):
                 return
             except Exception as error:  # noqa: BLE001  a task wrote into our channel, or its memory is corrupt
-                self._events.append(TroubleSeen(f"worker {child.pid} sent what is no message: {type(error).__name__}: {error}"))
+                self._events.append(
+                    TroubleSeen(f"worker {child.pid} sent what is no message: {type(error).__name__}: {error}")
+                )
                 child.order = (child.page.read()[0], error)
                 child.kill()
                 return
@@ -591,9 +600,9 @@ class PoolBackend(Backend):
                 failure = Failure(*fields)  # type: ignore[arg-type]  # its own fields, plain data
                 self._events.append(AttemptFailed(message.id, failure, retryable, _with_sampled(measure, placed)))
         elif kind == wire.LOGGED:
-            (fields,) = wire.decode_plain(message)
+            (record,) = wire.decode_plain(message)
             self._report_start(child, message.id)
-            self._events.append(RecordLogged(message.id, fields))  # type: ignore[arg-type]  # a dict, by our own handler
+            self._events.append(RecordLogged(message.id, record))  # type: ignore[arg-type]  # a dict, by our own handler
         elif kind == wire.READY:
             self._child_ready(child, *wire.decode_plain(message))
         elif kind == wire.UNFIT:
@@ -617,8 +626,7 @@ class PoolBackend(Backend):
         child.made += 1
         child.is_long = False
         self._false_starts = 0
-        took = min(measure.ended_at - measure.started_at, 4 * LOOK_AFTER_S)  # one long one must not slow the next hundred
-        self._estimate = took if self._estimate is None else 0.8 * self._estimate + 0.2 * took
+        self._count_duration(measure.ended_at - measure.started_at)
         for head in child.inflight.values():
             self._expect(child, head, measure.ended_at)
             break
@@ -702,7 +710,9 @@ class PoolBackend(Backend):
             del self._where[placed.attempt_id]
             self._events.append(AttemptReturned(placed.attempt_id))
 
-    def _kill_attempt(self, child: Child, attempt_id: int, error: BaseException, *, only_if_running: bool = True) -> None:
+    def _kill_attempt(
+        self, child: Child, attempt_id: int, error: BaseException, *, only_if_running: bool = True
+    ) -> None:
         """
         Kill a child for the attempt it runs, unless that has ended meanwhile.
 
