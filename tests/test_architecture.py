@@ -26,7 +26,6 @@ PUBLIC = [
     "RemoteTaskError",
     "Task",
     "TaskDependency",
-    "TaskFailedError",
     "TaskNotFoundError",
     "TaskReportEntry",
     "TaskResult",

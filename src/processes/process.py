@@ -232,8 +232,8 @@ class Process:
         for task in self._tasks.values():
             if task.memory_limit is not None and "memory_limit" not in backend.enforces:
                 msg = (
-                    f"Task '{task.name}' has memory_limit={task.memory_limit}, which only parallel='processes' can keep "
-                    "it to. Run it so, or drop the limit."
+                    f"Task '{task.name}' has memory_limit={task.memory_limit}, which only parallel='processes' can "
+                    "keep it to. Run it so, or drop the limit."
                 )
                 raise ValueError(msg)
 

@@ -215,8 +215,8 @@ class LocalBackend(Backend):
     def _give_up(self, held: _Held) -> None:
         call = self._calls[held.job.task]
         error = TaskTimeoutError(
-            f"Task '{call.name}' timed out after {call.timeout}s, and that attempt still runs: it cannot be stopped, so "
-            'other is made. Use parallel="processes".',
+            f"Task '{call.name}' timed out after {call.timeout}s, and that attempt still runs: it cannot be stopped, "
+            'so no other is made. Use parallel="processes".',
             task_name=call.name,
             timeout=call.timeout or 0.0,
         )
