@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from processes import graph, runner
@@ -18,18 +17,16 @@ from processes.exceptions import (
     WorkerStartError,
 )
 from processes.graph import key_of
-from processes.report import AttemptRecord, ProcessExecutionReport, TaskReportEntry, TaskResult, later
+from processes.report import Facts, ProcessExecutionReport, TaskReportEntry, TaskResult
 from processes.runner import Plan
 from processes.spec import name_of, require, require_int
 from processes.task import Task, TaskDependency
-from processes.usage import Usage, usable_cpus
+from processes.usage import usable_cpus
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from processes.backends.base import Backend
-    from processes.events import Measure
-    from processes.failure import Failure
     from processes.runner import Outcome, TaskRecord
 
 _MODES = "None or False (sequential), True or 'processes', 'threads', or a ProcessPool"
@@ -200,8 +197,8 @@ class Process:
             ExceptionGroup: Of an UnpicklableError for each value that cannot reach a child; nothing was started.
             WorkerStartError: Children cannot be started; its `report` says what had happened until then.
         """
-        backend = self._backend(parallel, _checked_workers(max_workers))
         _check_deadline(deadline)
+        backend = self._backend(parallel, _checked_workers(max_workers))
         self._check_enforced(backend)
         self.runner = ProcessRunner(self)
         outcome = runner.run(self._plan(), backend, deadline=deadline, fail_fast=fail_fast)
@@ -390,6 +387,7 @@ def _entry(task: Task, record: TaskRecord, backend: Backend, offset: float) -> T
             task.name, name_of(task.func), task.args, task.kwargs, record.status, 0.0, 0, why=record.why
         )
     handle = record.handle if record.status is TaskStatus.SUCCESS else None
+    facts: Any = Facts(attempts, offset, backend.fetch, handle)  # It becomes what each field declares when read.
     return TaskReportEntry(
         task.name,
         name_of(task.func),
@@ -398,23 +396,15 @@ def _entry(task: Task, record: TaskRecord, backend: Backend, offset: float) -> T
         record.status,
         _elapsed(record),
         len(attempts),
-        None if handle is None else later(backend.fetch, handle),
+        facts,
         record.error_data,
-        later(_instant, attempts[0][0].started_at + offset),
-        later(_instant, attempts[-1][0].ended_at + offset),
+        facts,
+        facts,
         attempts[-1][0].worker_pid,
-        later(_usage, attempts[-1][0]),
-        later(_attempt_log, attempts),
+        facts,
+        facts,
         record.why,
     )
-
-
-def _instant(at: float) -> datetime:
-    return datetime.fromtimestamp(at, UTC)
-
-
-def _attempt_log(attempts: list[tuple[Measure, Failure | None]]) -> tuple[AttemptRecord, ...]:
-    return tuple(_attempt_record(number, *attempt) for number, attempt in enumerate(attempts, 1))
 
 
 def _elapsed(record: TaskRecord) -> float:
@@ -422,21 +412,6 @@ def _elapsed(record: TaskRecord) -> float:
     for measure, _ in record.attempts:
         elapsed += measure.ended_at - measure.started_at
     return elapsed
-
-
-def _usage(measure: Measure) -> Usage:
-    return Usage(measure.peak_memory, measure.memory_growth, measure.cpu_user, measure.cpu_system, measure.peak_source)
-
-
-def _attempt_record(number: int, measure: Measure, failure: Failure | None) -> AttemptRecord:
-    return AttemptRecord(
-        number,
-        "success" if failure is None else failure.exception_type,
-        measure.ended_at - measure.started_at,
-        "" if failure is None else failure.exception,
-        measure.worker_pid,
-        _usage(measure),
-    )
 
 
 def _check_task_list(tasks: list[Task]) -> None:

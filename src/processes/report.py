@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from processes.error_data import CONTEXT_FIELDS, ErrorData
@@ -14,8 +15,10 @@ from processes.spec import name_of
 from processes.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
+    from collections.abc import Callable, Sequence
+
+    from processes.events import Measure
+    from processes.failure import Failure
 
 #: Version of what `to_json` writes; a key may be added within one version, none is removed or changes its meaning.
 SCHEMA_VERSION = 1
@@ -94,20 +97,57 @@ class AttemptRecord:
     usage: Usage | None = None
 
 
-class Later:
-    """Stands for a value that is made when somebody first reads it."""
+class Facts:
+    """What an entry's lazy fields are made of when somebody first reads them: it stands in all their places."""
 
-    __slots__ = ("fetch", "handle")
+    __slots__ = ("attempts", "clock_offset", "fetch", "handle")
 
-    def __init__(self, fetch: Callable[[Any], object], handle: object) -> None:
-        """`fetch(handle)` makes the value."""
+    def __init__(
+        self,
+        attempts: Sequence[tuple[Measure, Failure | None]],
+        clock_offset: float,
+        fetch: Callable[[Any], object],
+        handle: object,
+    ) -> None:
+        """Attempts of a task, seconds to add to their instants, and how to get at the result; None is no result."""
+        self.attempts = attempts
+        self.clock_offset = clock_offset
         self.fetch = fetch
         self.handle = handle
 
+    def result(self) -> object:
+        """What the task returned."""
+        return None if self.handle is None else self.fetch(self.handle)
 
-def later(fetch: Callable[[Any], Any], handle: object) -> Any:  # noqa: ANN401  it stands for whatever it becomes
-    """A field's value that is made when it is first read."""
-    return Later(fetch, handle)
+    def started_at(self) -> datetime:
+        """When the first attempt began."""
+        return datetime.fromtimestamp(self.attempts[0][0].started_at + self.clock_offset, UTC)
+
+    def ended_at(self) -> datetime:
+        """When the last attempt ended."""
+        return datetime.fromtimestamp(self.attempts[-1][0].ended_at + self.clock_offset, UTC)
+
+    def usage(self) -> Usage:
+        """What the last attempt used."""
+        return _usage(self.attempts[-1][0])
+
+    def attempt_log(self) -> tuple[AttemptRecord, ...]:
+        """One record an attempt."""
+        return tuple(
+            AttemptRecord(
+                number,
+                "success" if failure is None else failure.exception_type,
+                measure.ended_at - measure.started_at,
+                "" if failure is None else failure.exception,
+                measure.worker_pid,
+                _usage(measure),
+            )
+            for number, (measure, failure) in enumerate(self.attempts, 1)
+        )
+
+
+def _usage(measure: Measure) -> Usage:
+    return Usage(measure.peak_memory, measure.memory_growth, measure.cpu_user, measure.cpu_system, measure.peak_source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,26 +183,29 @@ class TaskReportEntry:
     why: str = ""
 
 
-def _make_lazy(name: str) -> None:
+def _make_lazy(name: str, make: Callable[[Facts], object]) -> None:
     """
-    Put a property in front of a slot of `TaskReportEntry`, which makes a `Later` into its value at the first read.
+    Put a property in front of a slot of `TaskReportEntry`, which makes `Facts` into the field's value when first read.
 
-    Done after the class is made, so that `dataclasses.fields`, `==`, `replace`, `asdict` and pickle see a plain field.
+    Done after the class is made, so that `dataclasses.fields`, `==`, `replace`, `asdict` and pickle see plain fields.
     """
     slot = TaskReportEntry.__dict__[name]
 
     def read(entry: TaskReportEntry) -> object:
         value = slot.__get__(entry)
-        if type(value) is Later:
-            value = value.fetch(value.handle)
+        if type(value) is Facts:
+            value = make(value)
             slot.__set__(entry, value)
         return value
 
     setattr(TaskReportEntry, name, property(read, slot.__set__))
 
 
-for _name in ("result", "started_at", "ended_at", "usage", "attempt_log"):
-    _make_lazy(_name)
+_make_lazy("result", Facts.result)
+_make_lazy("started_at", Facts.started_at)
+_make_lazy("ended_at", Facts.ended_at)
+_make_lazy("usage", Facts.usage)
+_make_lazy("attempt_log", Facts.attempt_log)
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,29 +156,28 @@ class _Run:
 
     def _take_in(self, event: BackendEvent, scheduler: Scheduler, now: float) -> None:
         """Keep what the report will need, then let the scheduler decide."""
-        match event:
-            case AttemptSucceeded(attempt_id, value, measure):
-                task = self._placed.pop(attempt_id).task
-                record = self._records[task]
-                record.attempts.append((measure, None))
-                record.handle = value
-            case AttemptFailed(attempt_id, failure, _, measure, error):
-                task = self._placed.pop(attempt_id).task
-                self._records[task].attempts.append((measure, failure))
-                self._records[task].error = error
-            case AttemptReturned(attempt_id):
-                self._placed.pop(attempt_id)
-            case AttemptStarted(attempt_id, at):
-                self._announce(self._placed[attempt_id].task, at)
+        match event:  # Without captures: see Scheduler.handle.
+            case AttemptSucceeded():
+                record = self._records[self._placed.pop(event.attempt_id).task]
+                record.attempts.append((event.measure, None))
+                record.handle = event.value
+            case AttemptFailed():
+                record = self._records[self._placed.pop(event.attempt_id).task]
+                record.attempts.append((event.measure, event.failure))
+                record.error = event.error
+            case AttemptReturned():
+                self._placed.pop(event.attempt_id)
+            case AttemptStarted():
+                self._announce(self._placed[event.attempt_id].task, event.at)
                 return
-            case RecordLogged(attempt_id, fields):
-                self._deliver_record(attempt_id, fields)
+            case RecordLogged():
+                self._deliver_record(event.attempt_id, event.record)
                 return
-            case TroubleSeen(text):
-                self._outcome.warnings.append(text)
+            case TroubleSeen():
+                self._outcome.warnings.append(event.text)
                 return
-            case RunBroken(error):
-                self._outcome.broken = error
+            case RunBroken():
+                self._outcome.broken = event.error
         self._carry_out(scheduler.handle(event, now))
 
     def _deliver_record(self, attempt_id: int, fields: dict[str, object]) -> None:
@@ -194,23 +193,26 @@ class _Run:
             match command:
                 case StartAttempt():
                     self._start(command)
-                case FinishTask(task, _, succeeded):
-                    self._finish(task, succeeded=succeeded)
-                case SkipTask(task, reason, culprit):
-                    self._records[task].status = TaskStatus.SKIPPED
-                    self._records[task].why = self._why(reason, culprit)
-                case RetryTask(task, number, _):
-                    self._log_retry(task, number)
-                case ReleaseValue(task):
-                    handle, self._records[task].handle = self._records[task].handle, None
+                case FinishTask():
+                    self._finish(command.task, succeeded=command.succeeded)
+                case SkipTask():
+                    self._records[command.task].status = TaskStatus.SKIPPED
+                    self._records[command.task].why = self._why(command.reason, command.culprit)
+                case RetryTask():
+                    self._log_retry(command.task, command.number)
+                case ReleaseValue():
+                    record = self._records[command.task]
+                    handle, record.handle = record.handle, None
                     self._backend.release(handle)
-                case CancelAttempt(attempt_id):
-                    name = self._plan.specs[self._placed[attempt_id].task].name
-                    self._backend.cancel(attempt_id, TaskTimeoutError.of_deadline(name, self._deadline or 0.0))
+                case CancelAttempt():
+                    name = self._plan.specs[self._placed[command.attempt_id].task].name
+                    error = TaskTimeoutError.of_deadline(name, self._deadline or 0.0)
+                    self._backend.cancel(command.attempt_id, error)
 
     def _start(self, command: StartAttempt) -> None:
         self._placed[command.attempt_id] = command
-        inputs = tuple((how, self._records[source].handle) for source, how in self._plan.calls[command.task].injections)
+        injections = self._plan.calls[command.task].injections
+        inputs = tuple([(how, self._records[source].handle) for source, how in injections]) if injections else ()
         self._backend.start(Job(command.attempt_id, command.task, command.number, inputs))
 
     def _finish(self, task: int, *, succeeded: bool) -> None:
@@ -218,8 +220,9 @@ class _Run:
         measure, failure = record.attempts[-1]
         if succeeded:
             record.status = TaskStatus.SUCCESS
-            self._announce(task, record.attempts[0][0].started_at)
-            self._log(task, logging.INFO, f"Finished {self._plan.specs[task].name}.", measure.ended_at)
+            if self._plan.loggers[task] is not None:
+                self._announce(task, record.attempts[0][0].started_at)
+                self._log(task, logging.INFO, f"Finished {self._plan.specs[task].name}.", measure.ended_at)
             return
         record.status = TaskStatus.ERRORED
         if failure is not None:

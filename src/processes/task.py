@@ -261,17 +261,17 @@ class Task:
 
     def call(self, positions: Mapping[str, int]) -> Call:
         """What to call; `positions` maps a task's key to its place in the run."""
-        injections = (
-            [(positions[key_of(wanted.task_name)], wanted.injection()) for wanted in self.dependencies]
-            if positions
-            else []
-        )
+        injections: list[tuple[int, Injection]] = []
+        for wanted in self.dependencies if positions else ():
+            how = wanted.injection()
+            if how is not None:
+                injections.append((positions[key_of(wanted.task_name)], how))
         return Call(
             self.name,
             self.func,
             self.args,
             self.kwargs,
-            tuple((source, how) for source, how in injections if how is not None),
+            tuple(injections),
             self.traced_vars_frame_filter,
             self.retry_on,
             self.timeout,
@@ -285,8 +285,10 @@ class Task:
         Raises:
             ValueError: `retry_delay` gave no delay for some attempt.
         """
-        wanted = (positions[key_of(dependency.task_name)] for dependency in self.dependencies) if positions else ()
-        return TaskSpec(self.name, tuple(dict.fromkeys(wanted)), self.retries, self._delays(), self.keep_result)
+        wanted: tuple[int, ...] = ()
+        if positions and self.dependencies:
+            wanted = tuple(dict.fromkeys(positions[key_of(dependency.task_name)] for dependency in self.dependencies))
+        return TaskSpec(self.name, wanted, self.retries, self._delays(), self.keep_result)
 
     def _delays(self) -> tuple[float, ...]:
         if not callable(self.retry_delay):

@@ -228,7 +228,6 @@ class PoolBackend(Backend):
         self._calls = calls
         self._prepare(calls)
         self._startup_stderr = os.memfd_create("processes-stderr", os.MFD_CLOEXEC)
-        os.set_blocking(self._startup_stderr, True)
         _set_append(self._startup_stderr)
         try:
             self._real_stderr = os.dup(2)
