@@ -168,6 +168,15 @@ class Listener(logging.handlers.QueueListener):
         """Queue a record; never waits."""
         self.queue.put_nowait((deliver, record))
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within this there is no thread; what is queued meanwhile is written afterwards."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
     def stop(self) -> None:
         """Write what is queued, then end the thread; safe to repeat."""
         if self._thread is not None:

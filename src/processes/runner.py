@@ -127,6 +127,7 @@ class _Run:
             # Before any thread of ours: a backend may fork.
             self._backend.open(self._plan.calls, self._destinations)
             self._listener.start()
+            self._backend.quiet = self._listener.paused
             self._loop()
         finally:
             self._backend.close()

@@ -10,10 +10,12 @@ attempt began. One thread calls all methods.
 from __future__ import annotations
 
 import abc
+import contextlib
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from processes.attempt import Call
     from processes.events import BackendEvent
@@ -38,6 +40,9 @@ class Backend(abc.ABC):
 
     #: What it can keep a task to: "timeout" (hard), "memory_limit".
     enforces: ClassVar[frozenset[str]] = frozenset()
+
+    #: Within this no thread of the run's own lives: for a backend that has to fork while the run goes on.
+    quiet: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
 
     @property
     @abc.abstractmethod

@@ -218,13 +218,7 @@ class PoolBackend(Backend):
 
     def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:  # noqa: ARG002  for other backends
         """Pickle everything, all refusals at once, then start the keeper."""
-        if self._method == "fork" and threading.active_count() > 1:
-            msg = (
-                f"start_method='fork' cannot be used while the program has threads "
-                f"({threading.active_count() - 1} beside this one): a fork copies their locks. "
-                "Use 'forkserver' or 'spawn'."
-            )
-            raise ValueError(msg)
+        self._refuse_fork_with_threads()
         self._calls = calls
         self._prepare(calls)
         self._startup_stderr = os.memfd_create("processes-stderr", os.MFD_CLOEXEC)
@@ -305,6 +299,15 @@ class PoolBackend(Backend):
         self._poll.close()
         wire.close_all([fd for fd in (self._startup_stderr, self._real_stderr) if fd >= 0])
         self._startup_stderr = self._real_stderr = -1
+
+    def _refuse_fork_with_threads(self) -> None:
+        if self._method == "fork" and threading.active_count() > 1:
+            msg = (
+                f"start_method='fork' cannot be used while the program has threads "
+                f"({threading.active_count() - 1} beside this one): a fork copies their locks. "
+                "Use 'forkserver' or 'spawn'."
+            )
+            raise ValueError(msg)
 
     # ---- before the run ----------------------------------------------------------------------------------------------
 
@@ -434,7 +437,15 @@ class PoolBackend(Backend):
         self._left_out.add(module)
         self._events.append(TroubleSeen(f"module {module!r} is imported by each worker itself: {why}"))
         self._drop_keeper()
-        self._start_keeper()
+        self._start_another_keeper()
+
+    def _start_another_keeper(self) -> None:
+        try:
+            with self.quiet():
+                self._refuse_fork_with_threads()
+                self._start_keeper()
+        except (ValueError, WorkerStartError) as error:
+            self._break(error if isinstance(error, WorkerStartError) else WorkerStartError(str(error)))
 
     def _drop_keeper(self) -> None:
         if self._keeper is not None:
@@ -458,7 +469,7 @@ class PoolBackend(Backend):
             self._break(WorkerStartError("the process that starts the workers died twice", stderr=self._stderr_text()))
             return
         self._events.append(TroubleSeen("the process that starts the workers died; another was started"))
-        self._start_keeper()
+        self._start_another_keeper()
 
     def _lose_workers(self) -> None:
         for child in list(self._children.values()):
