@@ -40,6 +40,9 @@ _BOOT = (
 #: dies when its disk answers, and is reaped then.
 _BURIAL_S = 0.5
 
+#: How long a keeper may take to end once it was let go, in seconds; one that was stopped, or is swapped out, is killed.
+_END_S = 10.0
+
 
 class KeeperLink:
     """The keeper as its parent sees it."""
@@ -53,16 +56,22 @@ class KeeperLink:
 
     def close(self, *, kill: bool = False) -> None:
         """Let go of the keeper, which then kills all workers and ends; returns when it has."""
-        if kill:
+        self.channel.close()
+        if kill or not _ends_within(self.pidfd, _END_S):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        self.channel.close()
         if self._popen is not None:
             self._popen.wait()
         else:
             with contextlib.suppress(ChildProcessError):  # SIGCHLD is ignored: the kernel has reaped it.
                 os.waitpid(self.pid, 0)
         os.close(self.pidfd)
+
+
+def _ends_within(pidfd: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def launch(setup: Setup, environment: dict[str, str]) -> KeeperLink:
@@ -194,9 +203,13 @@ class _Keeper:
         """Serve until the parent lets go or dies."""
         worker.reset_signals()
         worker.become_subreaper()
+        # While it imports it waits on nothing, so the kernel has to tell of the parent's death. Later that would be too
+        # rough: the parent may be gone, but what the workers started still has to be buried.
+        worker.die_with_parent()
         parent = self._watch_parent()
         if parent is None or not self._import_modules():
             return
+        worker.die_with_parent(0)
         self._poll.register(self._channel.fileno(), select.POLLIN)
         self._poll.register(parent, select.POLLIN)
         worker.redirect(2, self._setup.real_stderr)
@@ -310,9 +323,7 @@ class _Keeper:
         with contextlib.suppress(OSError):
             pidfd = os.pidfd_open(pid)
             try:
-                poll = select.poll()
-                poll.register(pidfd, select.POLLIN)
-                poll.poll(max(0.0, limit - time.monotonic()) * 1000)
+                _ends_within(pidfd, max(0.0, limit - time.monotonic()))
             finally:
                 os.close(pidfd)
             os.waitpid(pid, os.WNOHANG)

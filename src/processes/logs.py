@@ -266,11 +266,14 @@ def restore(fields: dict[str, object]) -> logging.LogRecord:
     return logging.makeLogRecord(fields)
 
 
-def take_over(loggers: dict[str, tuple[int, bool, bool]], disabled: int, handler: logging.Handler) -> None:
+def take_over(
+    loggers: dict[str, tuple[int, bool, bool]], disabled: int, handler: logging.Handler, *, wants_info: bool
+) -> None:
     """
     Make this process's logging that of the parent, with `handler` in the place of every handler.
 
-    INFO and above reach the handler even where the parent's root is set higher: the task's file wants them.
+    Where `wants_info`, INFO and above reach the handler even if the parent's root is set higher: a task's file wants
+    them. Where nobody does, they are not even made.
     """
     for logger in list(logging.root.manager.loggerDict.values()):
         if isinstance(logger, logging.Logger):
@@ -278,7 +281,7 @@ def take_over(loggers: dict[str, tuple[int, bool, bool]], disabled: int, handler
     logging.root.handlers = [handler]
     for name, (level, propagate, is_disabled) in loggers.items():
         logger = logging.getLogger(name)
-        logger.setLevel(level if name else min(level, logging.INFO))
+        logger.setLevel(level if name or not wants_info else min(level, logging.INFO))
         logger.disabled = is_disabled
         if name and not propagate:
             logger.propagate = False

@@ -348,6 +348,8 @@ class Setup(NamedTuple):
     #: {logger name, "" for the root: (level, propagate, disabled)}, and `logging.disable`.
     loggers: dict[str, tuple[int, bool, bool]]
     logging_disabled: int
+    #: Whether some task has a file or handler that takes INFO, even where the root's level is higher.
+    wants_info: bool
     #: Pickled (initializer, initargs), or None.
     initializer: bytes | None
     #: Where a child's stderr goes until it is ready, and where it goes from then on.

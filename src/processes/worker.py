@@ -37,6 +37,11 @@ _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None)
 
 
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Be sent a signal when the thread that started this process ends; 0 takes it back."""
+    _libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+
+
 def become_subreaper() -> None:
     """Orphaned descendants become children of this process, so that they can be found."""
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -69,7 +74,7 @@ def main(channel: Channel, page: Page, setup: Setup, keeper_pid: int) -> None:
     """
     os.setsid()
     become_subreaper()
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    die_with_parent()
     if os.getppid() != keeper_pid:  # It died before the line above.
         os._exit(1)
     reset_signals()
@@ -103,7 +108,8 @@ class _Worker:
 
     def serve(self) -> None:
         """Get ready, then one job after another."""
-        logs.take_over(self._setup.loggers, self._setup.logging_disabled, logs.ShippingHandler(self._ship_record))
+        handler, setup = logs.ShippingHandler(self._ship_record), self._setup
+        logs.take_over(setup.loggers, setup.logging_disabled, handler, wants_info=setup.wants_info)
         if not self._initialize():
             return
         gc.collect()

@@ -182,7 +182,7 @@ class PoolBackend(Backend):
         self._profiles: list[Value] = [b""]
         self._modules: set[str] = set()
         self._initializer: bytes | None = None
-        self._setup: wire.Setup | None = None
+        self._wants_info = False
         self._keeper: KeeperLink | None = None
         self._keeper_ready = False
         self._keeper_deaths = 0
@@ -216,10 +216,11 @@ class PoolBackend(Backend):
                 taken += 1 if child.is_long else depth
         return taken + max(0, self._max_workers - alive) * depth
 
-    def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:  # noqa: ARG002  for other backends
+    def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
         """Pickle everything, all refusals at once, then start the keeper."""
         self._refuse_fork_with_threads()
         self._calls = calls
+        self._wants_info = any(destination is not None for destination in destinations)
         self._prepare(calls)
         self._startup_stderr = os.memfd_create("processes-stderr", os.MFD_CLOEXEC)
         _set_append(self._startup_stderr)
@@ -288,8 +289,10 @@ class PoolBackend(Backend):
 
     def close(self) -> None:
         """Let go of the keeper, which kills every child and what they left; returns when all are gone."""
+        self._read_keeper()
         if self._keeper is not None:
-            self._keeper.close()
+            # One that is still importing hears nothing, and has no worker yet.
+            self._keeper.close(kill=not self._keeper_ready)
             self._keeper = None
         for child in self._children.values():
             child.close()
@@ -384,6 +387,7 @@ class PoolBackend(Backend):
             [module for module in modules if module not in self._left_out],
             levels,
             disabled,
+            self._wants_info,
             self._initializer,
             self._startup_stderr,
             self._real_stderr,
