@@ -73,6 +73,8 @@ class Child:
         try:
             self.page_fd = wire.Page.create()
             self.page = wire.Page(self.page_fd)
+            # How the page shows in /proc/PID/maps of whoever has it: inode and name.
+            self.page_mark = f" {os.fstat(self.page_fd).st_ino} "
         except BaseException:
             self.channel.close()
             self.spare.close()

@@ -93,7 +93,7 @@ class TaskTimeoutError(ProcessesError, TimeoutError):
         )
 
 
-class MemoryLimitError(ProcessesError, MemoryError):
+class MemoryLimitError(MemoryError, ProcessesError):
     """
     An attempt used more memory than its task's `memory_limit`; sizes are in bytes.
 

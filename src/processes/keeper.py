@@ -222,7 +222,7 @@ class _Keeper:
                         message = self._channel.receive(wait=False)
                     except (EOFError, OSError):
                         return
-                    if message is not None:
+                    if message is not None and not message.is_cut:
                         self._start(message)
                 elif descriptor in self._workers:
                     self._reap(descriptor)

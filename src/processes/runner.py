@@ -144,13 +144,13 @@ class _Run:
         while not scheduler.is_done:
             events = self._backend.wait(scheduler.wake_at)
             now = monotonic()
-            for event in events:
-                self._take_in(event, scheduler, now)
             slots = self._backend.slots
-            if slots != self._slots:
+            if slots != self._slots:  # First: an attempt that came back must not be placed where there is no room now.
                 self._slots = slots
                 self._carry_out(scheduler.handle(SlotsChanged(slots), now))
-            elif not events:
+            for event in events:
+                self._take_in(event, scheduler, now)
+            if not events:
                 self._carry_out(scheduler.handle(TimePassed(), now))
 
     # ---- events ------------------------------------------------------------------------------------------------------

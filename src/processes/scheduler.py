@@ -81,6 +81,7 @@ class Scheduler:
             for dependency in spec.dependencies:
                 self._dependants[dependency].append(task)
                 self._consumers[dependency] += 1
+        self._has_value = [False] * len(specs)
         self._attempts = [0] * len(specs)  # attempts that ended
         self._ready: list[int] = []  # heap of positions
         self._delayed: list[tuple[float, int]] = []  # heap of (instant, position)
@@ -88,6 +89,7 @@ class Scheduler:
         self._next_attempt_id = 1
         self._left = len(specs)
         self._stop: tuple[SkipReason, int | None] | None = None  # once set, nothing more starts
+        self._is_overdue = False  # the deadline has passed
 
     @property
     def is_done(self) -> bool:
@@ -98,7 +100,7 @@ class Scheduler:
     def wake_at(self) -> float | None:
         """The instant at which time itself changes something: a retry falls due, or the deadline passes."""
         instants = [self._delayed[0][0]] if self._delayed else []
-        if self._deadline is not None and self._stop is None:
+        if self._deadline is not None and not self._is_overdue:
             instants.append(self._deadline)
         return min(instants, default=None)
 
@@ -139,8 +141,10 @@ class Scheduler:
 
     def _go_on(self, now: float, commands: list[Command]) -> None:
         """What may follow any event: the deadline, retries that fell due, new attempts."""
-        if self._deadline is not None and now >= self._deadline and self._stop is None and self._left:
-            self._stop_run(SkipReason.DEADLINE, None, commands)
+        if self._deadline is not None and now >= self._deadline and not self._is_overdue and self._left:
+            self._is_overdue = True
+            if self._stop is None:
+                self._stop_run(SkipReason.DEADLINE, None, commands)
             commands += [CancelAttempt(attempt_id) for attempt_id in self._running]
         while self._delayed and self._delayed[0][0] <= now:
             self._make_ready(heapq.heappop(self._delayed)[1])
@@ -202,9 +206,9 @@ class Scheduler:
 
     def _finish(self, task: int, commands: list[Command], *, succeeded: bool) -> None:
         commands.append(FinishTask(task, self._attempts[task], succeeded))
+        self._has_value[task] = succeeded
         self._end_task(task, commands)
-        if succeeded and not self._specs[task].keep_result and self._consumers[task] == 0:
-            commands.append(ReleaseValue(task))
+        self._release_unneeded(task, commands)
 
     def _end_task(self, task: int, commands: list[Command]) -> None:
         """Count a task as done, and give up what only it still needed."""
@@ -212,8 +216,11 @@ class Scheduler:
         self._left -= 1
         for dependency in self._specs[task].dependencies:
             self._consumers[dependency] -= 1
-            if self._consumers[dependency] == 0 and not self._specs[dependency].keep_result:
-                commands.append(ReleaseValue(dependency))
+            self._release_unneeded(dependency, commands)
+
+    def _release_unneeded(self, task: int, commands: list[Command]) -> None:
+        if self._has_value[task] and self._consumers[task] == 0 and not self._specs[task].keep_result:
+            commands.append(ReleaseValue(task))
 
     def _skip(self, task: int, reason: SkipReason, culprit: int | None, commands: list[Command]) -> None:
         commands.append(SkipTask(task, reason, culprit))
@@ -246,5 +253,6 @@ class Scheduler:
     def _lose_all(self, commands: list[Command]) -> None:
         if self._stop is None:
             self._stop_run(SkipReason.BROKEN, None, commands)
+        self._stop = (SkipReason.BROKEN, None)
         for attempt_id in list(self._running):
             self._take_back(attempt_id, commands)

@@ -47,6 +47,7 @@ EXITED = 9  # keeper to parent: a worker's status and resource usage
 IMPORTING = 10  # keeper to parent: about to import a module, or "" when done
 TAINTED = 11  # keeper to parent: importing a module left threads; this keeper must not fork
 DESCRIPTORS = 12  # ahead of a message that has more descriptors than one datagram takes
+_KINDS = frozenset(range(JOB, DESCRIPTORS))
 
 # As ints: an enum's `|` costs more than the system call's own overhead.
 _DONT_WAIT = int(socket.MSG_DONTWAIT)
@@ -55,7 +56,7 @@ _CLOEXEC_DONT_WAIT = _CLOEXEC | _DONT_WAIT
 
 _SPILLED = 1  # flag: the body is in the memfd that the last descriptor names
 
-_HEAD = struct.Struct("<BBQ")  # kind, flags, id
+_HEAD = struct.Struct("<BBHQ")  # kind, flags, number of descriptors, id
 _MEASURE = struct.Struct("<ddddQqQ")  # started, ended, cpu user, cpu system, peak, growth, resident
 
 
@@ -66,6 +67,8 @@ class Message(NamedTuple):
     id: int
     body: bytes | memoryview
     descriptors: list[int]
+    #: Whether descriptors were lost, since this process can open no more: there is nothing then but kind and id.
+    is_cut: bool = False
 
 
 class Channel:
@@ -81,6 +84,7 @@ class Channel:
         self._buffer = bytearray(_BUFFER_SIZE)
         self._view = memoryview(self._buffer)
         self._ahead: tuple[int, list[int]] = (0, [])  # descriptors that came ahead: (id of their message, they)
+        self._sent_ahead = (0, 0)  # of a message that was refused behind them: (its id, how many went)
 
     def fileno(self) -> int:
         """Its descriptor, for a selector."""
@@ -98,17 +102,25 @@ class Channel:
         """
         flags = 0 if wait else _DONT_WAIT
         try:
-            while len(descriptors) > DESCRIPTORS_MAX:
-                ahead = _HEAD.pack(DESCRIPTORS, 0, _HEAD.unpack_from(datagram)[2])
-                socket.send_fds(self.socket, [ahead], list(descriptors[:DESCRIPTORS_MAX]), flags)
-                descriptors = descriptors[DESCRIPTORS_MAX:]
             if descriptors:
-                socket.send_fds(self.socket, [datagram], list(descriptors), flags)
+                self._send_descriptors(datagram, descriptors, flags)
             else:
                 self.socket.send(datagram, flags)
         except BlockingIOError:
             return False
         return True
+
+    def _send_descriptors(self, datagram: bytes, descriptors: Sequence[int], flags: int) -> None:
+        id_ = _HEAD.unpack_from(datagram)[3]
+        gone = self._sent_ahead[1] if self._sent_ahead[0] == id_ else 0
+        while len(descriptors) - gone > DESCRIPTORS_MAX:
+            part = descriptors[gone : gone + DESCRIPTORS_MAX]
+            self.socket.sendmsg([_HEAD.pack(DESCRIPTORS, 0, len(part), id_)], [_rights(part)], flags)
+            gone += len(part)
+            self._sent_ahead = (id_, gone)
+        # `socket.send_fds` would do, but it ignores its flags and waits.
+        self.socket.sendmsg([datagram], [_rights(descriptors[gone:])], flags)
+        self._sent_ahead = (0, 0)
 
     def receive(self, *, wait: bool = True) -> Message | None:
         """
@@ -131,21 +143,28 @@ class Channel:
             except ConnectionResetError:
                 length, ancillary = 0, []
             descriptors = _descriptors_of(ancillary) if ancillary else []
-            if length < _HEAD.size:
-                if length == 0 and not descriptors:
-                    raise EOFError
-                close_all(descriptors)
-                msg = f"a datagram of {length} bytes is no message"
-                raise ValueError(msg)
-            kind, flag, id_ = _HEAD.unpack_from(self._buffer)
-            if kind == DESCRIPTORS:
-                self._keep_ahead(id_, descriptors)
+            if length == 0 and not descriptors:
+                raise EOFError
+            if length >= _HEAD.size and self._buffer[0] == DESCRIPTORS:
+                self._keep_ahead(_HEAD.unpack_from(self._buffer)[3], descriptors)
                 continue
-            if self._ahead[1]:
-                descriptors = self._take_ahead(id_) + descriptors
-            if flag & _SPILLED:
-                return Message(kind, id_, _read_all(descriptors.pop()), descriptors)
-            return Message(kind, id_, self._view[_HEAD.size : length], descriptors)
+            return self._message(length, descriptors)
+
+    def _message(self, length: int, descriptors: list[int]) -> Message:
+        """What is in the buffer, checked: a task may have written into our channel."""
+        kind, flags, count, id_ = _HEAD.unpack_from(self._buffer)
+        if length < _HEAD.size or kind not in _KINDS or flags > _SPILLED or (flags and not count):
+            close_all(descriptors)
+            msg = f"a datagram that begins with {bytes(self._view[: min(length, _HEAD.size)])!r} is no message"
+            raise ValueError(msg)
+        if self._ahead[1]:
+            descriptors = self._take_ahead(id_) + descriptors
+        if len(descriptors) != count:
+            close_all(descriptors)
+            return Message(kind, id_, b"", [], is_cut=True)
+        if flags:
+            return Message(kind, id_, _read_all(descriptors.pop()), descriptors)
+        return Message(kind, id_, self._view[_HEAD.size : length], descriptors)
 
     def close(self) -> None:
         """Close this end and what was received but not taken."""
@@ -188,17 +207,21 @@ def encode(kind: int, id_: int, body: bytes = b"", descriptors: Sequence[int] = 
         and belongs to the caller; `is_spilled` tells.
     """
     if len(body) <= INLINE_MAX + 1024:
-        return _HEAD.pack(kind, 0, id_) + body, descriptors
+        return _HEAD.pack(kind, 0, len(descriptors), id_) + body, descriptors
     fd = os.memfd_create("processes-message", os.MFD_CLOEXEC)
     view = memoryview(body)
     while view:
         view = view[os.write(fd, view) :]
-    return _HEAD.pack(kind, _SPILLED, id_), [*descriptors, fd]
+    return _HEAD.pack(kind, _SPILLED, len(descriptors) + 1, id_), [*descriptors, fd]
 
 
 def is_spilled(datagram: bytes) -> bool:
     """Whether the datagram's last descriptor is a memfd that `encode` made."""
     return bool(datagram[1] & _SPILLED)
+
+
+def _rights(descriptors: Sequence[int]) -> tuple[int, int, array.array[int]]:
+    return socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors)
 
 
 def _descriptors_of(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import os
 import signal
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from processes.attempt import Raised
     from processes.blob import Value
-    from processes.wire import Channel, Job, Page, Setup
+    from processes.wire import Channel, Job, Message, Page, Setup
 
 # Source: linux/prctl.h, prctl(2).
 _PR_SET_PDEATHSIG = 1
@@ -125,7 +126,7 @@ class _Worker:
             except KeyboardInterrupt:  # A SIGINT between two attempts is nobody's.
                 continue
             if message is not None:
-                self._serve_job(wire.decode_job(message))
+                self._serve_job(message)
 
     def _initialize(self) -> bool:
         if self._setup.initializer is None:
@@ -138,13 +139,13 @@ class _Worker:
             return False
         return True
 
-    def _serve_job(self, job: Job) -> None:
+    def _serve_job(self, message: Message) -> None:
         start = self._last
         self._usage.forget_peak(start)
         started_at = monotonic()
-        self._attempt_id = job.attempt_id
-        self._page.write(job.attempt_id, started_at, start.cpu_user, start.cpu_system, start.resident)
-        value, raised = self._attempt(job)
+        self._attempt_id = attempt_id = message.id
+        self._page.write(attempt_id, started_at, start.cpu_user, start.cpu_system, start.resident)
+        value, raised = self._attempt(message)
         if os.getpid() != self._pid:  # The task forked and came back on both sides: only one of them is the worker.
             os._exit(0)
         _flush_output()
@@ -159,14 +160,17 @@ class _Worker:
             now.resident - start.resident,
         )
         if raised is None:
-            self._send(wire.encode_success(job.attempt_id, measure, now.resident, value))
+            self._send(wire.encode_success(attempt_id, measure, now.resident, value))
         else:
             fields, retryable = raised.failure.fields(), raised.retryable
-            self._send(wire.encode_failure(job.attempt_id, measure, now.resident, fields, retryable=retryable))
+            self._send(wire.encode_failure(attempt_id, measure, now.resident, fields, retryable=retryable))
         self._attempt_id = 0
 
-    def _attempt(self, job: Job) -> tuple[Value, Raised | None]:
+    def _attempt(self, message: Message) -> tuple[Value, Raised | None]:
         """The result as a value, or what was raised."""
+        if message.is_cut:
+            return b"", caught(OSError(errno.EMFILE, "the child has no descriptor left for the values it was sent"))
+        job = wire.decode_job(message)
         stage = "its function was loaded in the child"
         try:
             try:

@@ -18,12 +18,14 @@ next instant at which some worker has to be looked at.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import select
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -421,6 +423,9 @@ class PoolBackend(Backend):
             self._handle_keeper(message)
 
     def _handle_keeper(self, message: Message) -> None:
+        if message.is_cut:
+            self._break(WorkerStartError("the program has no descriptor left for another worker"))
+            return
         facts = wire.decode_plain(message)
         match message.kind, facts:
             case wire.STARTED, (int(pid),):
@@ -480,8 +485,8 @@ class PoolBackend(Backend):
             if child.pid == 0:
                 continue  # never started: the next keeper will
             child.kill()
-            _kill_session(child.pid)
             _await_death(child.pidfd)
+            _kill_strays(child)
             self._drain(child)
             self._return_all(child)
             self._remove(child)
@@ -509,11 +514,12 @@ class PoolBackend(Backend):
                     return child
         if alive < self._max_workers:
             return self._start_child() or best
-        if best is None:  # Room went while the attempt was on its way here; it waits behind somebody.
-            best = min(
-                (child for child in self._children.values() if not child.is_dying),
-                key=lambda child: len(child.inflight),
-            )
+        if best is None:  # Room went while the attempt was on its way here.
+            candidates = [child for child in self._children.values() if not child.is_dying]
+            best = min(candidates, key=lambda child: (child.is_long, len(child.inflight)))
+            if best.is_long:  # It is not to stay behind a long one: look again, and take it back.
+                best.is_long = False
+                best.check_at = monotonic() + LOOK_AFTER_S
         return best
 
     def _start_child(self) -> Child | None:
@@ -602,6 +608,9 @@ class PoolBackend(Backend):
 
     def _handle_child(self, child: Child, message: Message) -> None:
         kind = message.kind
+        if message.is_cut:
+            self._handle_cut(child, message)
+            return
         if kind == wire.SUCCEEDED:
             measure, child.resident, value = wire.decode_success(message, child.pid)
             placed = self._end(child, message.id, measure)
@@ -622,6 +631,17 @@ class PoolBackend(Backend):
         elif kind == wire.UNFIT:
             (text,) = wire.decode_plain(message)
             self._break(WorkerStartError("the pool's initializer failed", stderr=str(text)))
+
+    def _handle_cut(self, child: Child, message: Message) -> None:
+        """What came had descriptors that this process had no room for: it is lost, and whose it was is known."""
+        error = OSError(errno.EMFILE, "the program has no descriptor left to take what its child sent")
+        now = monotonic()
+        if message.kind in (wire.SUCCEEDED, wire.FAILED):
+            measure = Measure(child.page.read()[1] if child.page.read()[0] == message.id else now, now, child.pid)
+            if self._end(child, message.id, measure) is not None:
+                self._events.append(AttemptFailed(message.id, of_error(error), False, measure, error))
+        else:
+            self._events.append(TroubleSeen(str(error)))
 
     def _child_ready(self, child: Child, private: object, resident: object) -> None:
         assert isinstance(private, int)  # noqa: S101  our own worker's
@@ -835,14 +855,19 @@ def _with_sampled(measure: Measure, placed: Placed) -> Measure:
     return measure
 
 
-def _kill_session(session: int) -> None:
-    """Kill what a dead worker's session still holds: without a keeper nobody else can find it."""
+def _kill_strays(child: Child) -> None:
+    """
+    Kill what a dead worker left: without a keeper nobody else can find it.
+
+    By its session, and by the worker's page, which every process that it forked has mapped still. One that called
+    setsid and then exec'd something else is not found.
+    """
     import signal
 
     for name in os.listdir("/proc"):
-        if name.isdigit():
+        if name.isdigit() and int(name) != os.getpid():
             with contextlib.suppress(OSError):
-                if os.getsid(int(name)) == session:
+                if os.getsid(int(name)) == child.pid or child.page_mark in Path(f"/proc/{name}/maps").read_text():
                     os.kill(int(name), signal.SIGKILL)
 
 

@@ -1,0 +1,413 @@
+"""A report is plain data by value, also where a field is made when it is first read."""
+
+import copy
+import dataclasses
+import json
+import pickle
+from dataclasses import FrozenInstanceError, asdict, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processes.error_data import CONTEXT_FIELDS, ErrorData
+from processes.events import Measure, TaskStatus
+from processes.failure import Failure
+from processes.report import (
+    SCHEMA_VERSION,
+    AttemptRecord,
+    Facts,
+    ProcessExecutionReport,
+    TaskReportEntry,
+    TaskResult,
+)
+from processes.usage import Usage
+
+#: The fields of 7.0.4, in its order; then ours.
+OLD_FIELDS = ["name", "function", "args", "kwargs", "status", "elapsed_seconds", "attempts", "result", "error"]
+NEW_FIELDS = ["started_at", "ended_at", "worker_pid", "usage", "attempt_log", "why"]
+
+STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ENDED = datetime(2026, 1, 2, 3, 4, 7, tzinfo=UTC)
+USAGES = [
+    Usage(2**20, 0, 0.25, 0.0, "VmHWM"),
+    Usage(2**21, 4096, 0.5, 0.125, "VmHWM"),
+]
+LOG = (
+    AttemptRecord(1, "ValueError", 0.5, "wrong", 16, USAGES[0]),
+    AttemptRecord(2, "success", 1.0, "", 17, USAGES[1]),
+)
+ERROR = ErrorData(
+    "bad", "fail", (1,), {"k": 2}, ["later"], "wrong", "Traceback ...", {"x": "1"}, "f.py:3", "ValueError"
+)
+
+#: The same as a run keeps it: instants are of another clock, an hour behind.
+ATTEMPTS: list[tuple[Measure, Failure | None]] = [
+    (Measure(100.0, 100.5, 16, 0.25, 0.0, 2**20, 0, "VmHWM"), Failure("ValueError", "wrong")),
+    (Measure(101.0, 102.0, 17, 0.5, 0.125, 2**21, 4096, "VmHWM"), None),
+]
+OFFSET = STARTED.timestamp() - 100.0
+
+
+def entry(name: str = "ok", **changes: Any) -> TaskReportEntry:  # noqa: ANN401  any field
+    """A success, with everything known."""
+    made = TaskReportEntry(name, "func", (1, "a"), {"k": [2]}, TaskStatus.SUCCESS, 1.5, 2, {"answer": 42})
+    known: dict[str, Any] = {"started_at": STARTED, "ended_at": ENDED, "worker_pid": 17}
+    return replace(made, **known | {"usage": USAGES[1], "attempt_log": LOG} | changes)
+
+
+class Source:
+    """Makes a value when it is asked for, and counts how often that is."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+        self.reads = 0
+
+    def fetch(self, handle: object) -> object:
+        """Make the value behind a handle."""
+        assert handle == "handle"
+        self.reads += 1
+        return self.value
+
+
+def lazy_entry() -> tuple[TaskReportEntry, Source]:
+    """The same as `entry()`, of which nothing that costs has been made yet."""
+    source = Source({"answer": 42})
+    facts: Any = Facts(ATTEMPTS, OFFSET, source.fetch, "handle")
+    made = TaskReportEntry(
+        "ok",
+        "func",
+        (1, "a"),
+        {"k": [2]},
+        TaskStatus.SUCCESS,
+        1.5,
+        2,
+        result=facts,
+        started_at=facts,
+        ended_at=facts,
+        worker_pid=17,
+        usage=facts,
+        attempt_log=facts,
+    )
+    return made, source
+
+
+def failed(name: str = "bad") -> TaskReportEntry:
+    """A task that failed."""
+    return TaskReportEntry(name, "fail", (1,), {"k": 2}, TaskStatus.ERRORED, 0.5, 1, None, ERROR)
+
+
+def skipped(name: str = "later") -> TaskReportEntry:
+    """A task that never ran."""
+    return TaskReportEntry(name, "func", (), {}, TaskStatus.SKIPPED, 0.0, 0, why="it depends on 'bad', which failed")
+
+
+def report() -> ProcessExecutionReport:
+    """One of each."""
+    entries = {made.name: made for made in (entry(), failed(), skipped())}
+    return ProcessExecutionReport(entries, "nightly", ("a worker was replaced",))
+
+
+# ---- an entry --------------------------------------------------------------------------------------------------------
+
+
+def test_entry_keeps_the_order_of_its_fields() -> None:
+    """Programs of 7.0.4 build it by position; what is new comes after, with defaults."""
+    assert [part.name for part in fields(TaskReportEntry)] == OLD_FIELDS + NEW_FIELDS
+    minimal = TaskReportEntry("a", "f", (), {}, TaskStatus.SUCCESS, 0.0, 1)
+    defaults = [getattr(minimal, name) for name in OLD_FIELDS[7:] + NEW_FIELDS]
+    assert defaults == [None, None, None, None, None, None, (), ""]
+
+
+@pytest.mark.parametrize("name", ["name", "result", "error", "started_at", "attempt_log"])
+def test_entry_is_frozen(name: str) -> None:
+    """What happened cannot be changed, and nothing can be added."""
+    made = entry()
+    with pytest.raises(FrozenInstanceError):
+        setattr(made, name, "other")
+    with pytest.raises(FrozenInstanceError):
+        delattr(made, name)
+    with pytest.raises((FrozenInstanceError, AttributeError, TypeError)):
+        made.other = 1  # type: ignore[attr-defined]
+    assert not hasattr(made, "__dict__")
+
+
+def test_entry_is_equal_by_value() -> None:
+    """One from a child equals one built by hand; one difference is enough."""
+    assert entry() == entry()
+    assert lazy_entry()[0] == entry()
+    assert entry() == lazy_entry()[0]
+    assert lazy_entry()[0] == lazy_entry()[0]
+    assert entry() != entry(result=None)
+    assert lazy_entry()[0] != entry(result={"answer": 43})
+    assert entry() != entry(why="x")
+
+
+def test_entry_result_is_made_once_when_it_is_first_read() -> None:
+    """Whoever does not read it does not pay for it."""
+    made, source = lazy_entry()
+    assert (made.name, made.status, made.elapsed_seconds) == ("ok", TaskStatus.SUCCESS, 1.5)
+    assert source.reads == 0
+    assert made.result == {"answer": 42}
+    assert made.result is made.result
+    assert source.reads == 1
+
+
+def test_entry_result_that_cannot_be_made_raises_each_time() -> None:
+    """A poisoned result harms its reader only, and is not taken for None later."""
+
+    def explode(handle: object) -> object:
+        raise ZeroDivisionError
+
+    made = entry(result=Facts(ATTEMPTS, OFFSET, explode, "handle"))
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            _ = made.result
+    assert made.name == "ok"
+
+
+def test_entry_replace_loads_and_keeps_the_result() -> None:
+    """The copy has the result, not a promise of it."""
+    made, source = lazy_entry()
+    other = replace(made, name="other")
+    assert (other.name, other.result) == ("other", {"answer": 42})
+    assert other.result is made.result
+    assert source.reads == 1
+    assert replace(made, result=5).result == 5
+
+
+def test_entry_asdict_holds_plain_values() -> None:
+    """In the order of the fields; nested ones too."""
+    made, _ = lazy_entry()
+    plain = asdict(made)
+    assert list(plain) == OLD_FIELDS + NEW_FIELDS
+    assert plain["result"] == {"answer": 42}
+    assert plain["usage"] == asdict(USAGES[1])
+    assert plain == asdict(entry())
+    assert dataclasses.astuple(lazy_entry()[0]) == dataclasses.astuple(entry())
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_entry_survives_pickling(protocol: int) -> None:
+    """With its result, not with where it comes from; so do copies."""
+    made = lazy_entry
+    for again in (
+        pickle.loads(pickle.dumps(made()[0], protocol)),
+        copy.copy(made()[0]),
+        copy.deepcopy(made()[0]),
+    ):
+        assert again == entry()
+        assert again.result == {"answer": 42}
+
+
+def test_entry_repr_shows_the_result() -> None:
+    """As if it had always been there."""
+    assert repr(lazy_entry()[0]) == repr(entry())
+    assert "result={'answer': 42}" in repr(entry())
+
+
+def test_entry_matches_by_position() -> None:
+    """A dataclass can be taken apart by `match`."""
+    match lazy_entry()[0]:
+        case TaskReportEntry("ok", _, _, _, TaskStatus.SUCCESS, result=found):
+            assert found == {"answer": 42}
+        case _:
+            pytest.fail("no match")
+
+
+@pytest.mark.parametrize("name", ["result", "started_at", "ended_at", "usage", "attempt_log"])
+def test_entry_fields_that_cost_are_made_when_read(name: str) -> None:
+    """Each by itself, whichever is read first, and the same object each time."""
+    made, _ = lazy_entry()
+    assert getattr(made, name) == getattr(entry(), name)
+    assert getattr(made, name) is getattr(made, name)
+
+
+def test_entry_without_a_result_has_none() -> None:
+    """A task that failed, or whose result is not kept: there is nothing to fetch."""
+    source = Source("never")
+    made = entry(result=Facts(ATTEMPTS, OFFSET, source.fetch, None))
+    assert made.result is None
+    assert source.reads == 0
+
+
+# ---- a report --------------------------------------------------------------------------------------------------------
+
+
+def test_report_is_frozen_and_by_value() -> None:
+    """It can be built by hand, by position, and compared."""
+    assert [part.name for part in fields(ProcessExecutionReport)][:2] == ["entries", "process_name"]
+    assert report() == report()
+    assert ProcessExecutionReport({"ok": lazy_entry()[0]}) == ProcessExecutionReport({"ok": entry()})
+    assert report() != replace(report(), process_name="other")
+    assert (ProcessExecutionReport().entries, ProcessExecutionReport().process_name) == ({}, "")
+    with pytest.raises(FrozenInstanceError):
+        report().process_name = "other"  # type: ignore[misc]
+
+
+def test_report_survives_pickling() -> None:
+    """With all its entries."""
+    made = replace(report(), entries={"ok": lazy_entry()[0], "bad": failed()})
+    again = pickle.loads(pickle.dumps(made))
+    assert again == made
+    assert asdict(again) == asdict(made)
+
+
+def test_report_sorts_entries_by_status() -> None:
+    """Each a new dict in the order of the entries."""
+    entries = [skipped("s1"), failed("e1"), entry("o1"), failed("e2"), entry("o2")]
+    made = ProcessExecutionReport({one.name: one for one in entries})
+    assert list(made.successes) == ["o1", "o2"]
+    assert list(made.errored) == ["e1", "e2"]
+    assert list(made.skipped) == ["s1"]
+    made.errored.clear()
+    assert list(made.errored) == ["e1", "e2"]
+
+
+class FakeTask:
+    """What `from_results` reads of a task."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.func, self.args, self.kwargs = name, len, (1,), {"k": 2}
+
+
+class FakeProcess:
+    """What it reads of a process."""
+
+    name = "by hand"
+    tasks = (FakeTask("b"), FakeTask("a"), FakeTask("c"))
+
+
+def test_report_of_results_follows_the_processs_order() -> None:
+    """Results of successes, errors of failures, nothing of what was skipped."""
+    results = {
+        "a": TaskResult.errored(ValueError("x"), error_data=ERROR, elapsed_seconds=0.5, attempts=3),
+        "b": TaskResult.success(42, elapsed_seconds=1.0, attempts=1),
+        "c": TaskResult.skipped(),
+    }
+    made = ProcessExecutionReport.from_results(FakeProcess(), results)
+    assert made.process_name == "by hand"
+    assert [(key, e.status, e.result, e.error, e.attempts) for key, e in made.entries.items()] == [
+        ("b", TaskStatus.SUCCESS, 42, None, 1),
+        ("a", TaskStatus.ERRORED, None, ERROR, 3),
+        ("c", TaskStatus.SKIPPED, None, None, 0),
+    ]
+    assert made.entries["b"].function == "len"
+
+
+def test_result_worked_tells_success_only() -> None:
+    """The four ways a task can stand."""
+    results = [TaskResult.success(1), TaskResult.pending(), TaskResult.skipped(), TaskResult.errored(ValueError())]
+    assert [made.worked for made in results] == [True, False, False, False]
+    statuses = [made.status for made in results]
+    assert statuses == [TaskStatus.SUCCESS, TaskStatus.PENDING, TaskStatus.SKIPPED, TaskStatus.ERRORED]
+
+
+# ---- as JSON ---------------------------------------------------------------------------------------------------------
+
+
+def test_json_entries_have_the_nine_keys_of_old() -> None:
+    """No more and no less, in that order; what is new stands beside them."""
+    document = json.loads(report().to_json())
+    assert {"entries", "process_name", "metrics", "failures", "schema_version"} <= set(document)
+    assert document["process_name"] == "nightly"
+    assert document["schema_version"] == SCHEMA_VERSION
+    assert list(document["entries"]) == ["ok", "bad", "later"]
+    assert all(list(found) == OLD_FIELDS for found in document["entries"].values())
+
+
+def test_json_holds_what_happened() -> None:
+    """Values, as far as JSON has them."""
+    entries = json.loads(report().to_json())["entries"]
+    assert entries["ok"] == {
+        "name": "ok",
+        "function": "func",
+        "args": [1, "a"],
+        "kwargs": {"k": [2]},
+        "status": "success",
+        "elapsed_seconds": 1.5,
+        "attempts": 2,
+        "result": {"answer": 42},
+        "error": None,
+    }
+    assert [entries["later"][key] for key in ("status", "result", "error")] == ["skipped", None, None]
+
+
+def test_json_errors_have_the_nine_keys_of_old() -> None:
+    """Newer facts of a failure stand in `failures`."""
+    document = json.loads(report().to_json())
+    error = document["entries"]["bad"]["error"]
+    assert list(error) == list(CONTEXT_FIELDS)
+    assert len(error) == 9
+    assert (error["exception"], error["args"], error["downstream_impact"]) == ("wrong", [1], ["later"])
+    assert document["failures"] == {"bad": {"exception_type": "ValueError"}}
+
+
+def test_json_metrics_are_beside_the_entries() -> None:
+    """Times in ISO format, usage, attempts and why, for each task."""
+    metrics = json.loads(report().to_json())["metrics"]
+    assert list(metrics) == ["ok", "bad", "later"]
+    assert metrics["ok"]["started_at"] == STARTED.isoformat()
+    assert metrics["ok"]["usage"]["peak_memory"] == 2**21
+    assert [made["outcome"] for made in metrics["ok"]["attempt_log"]] == ["ValueError", "success"]
+    assert metrics["later"]["why"] == "it depends on 'bad', which failed"
+    assert metrics["later"]["started_at"] is None
+
+
+def test_json_loads_a_lazy_result() -> None:
+    """A report of children reads like any other."""
+    lazy, plain = (ProcessExecutionReport({"ok": made}) for made in (lazy_entry()[0], entry()))
+    assert lazy.to_json() == plain.to_json()
+
+
+@dataclasses.dataclass
+class Pair:
+    """A user's dataclass."""
+
+    left: object
+    right: object
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (TaskStatus.SUCCESS, "success"),
+        (Pair(1, (2,)), {"left": 1, "right": [2]}),
+        ({3}, [3]),
+        (frozenset({3}), [3]),
+        ((1, (2, [3])), [1, [2, [3]]]),
+        (b"caf\xc3\xa9", "café"),
+        (b"\xff", "�"),
+        (Path("/a"), "PosixPath('/a')"),
+        (1 + 2j, "(1+2j)"),
+        (Pair, repr(Pair)),
+        ({1: "a", None: "b"}, {"1": "a", "null": "b"}),
+        ({(1, 2): "a"}, {"(1, 2)": "a"}),
+        ("ü", "ü"),
+        (None, None),
+        (True, True),
+    ],
+    ids=repr,
+)
+def test_json_makes_any_result_plain(value: object, expected: object) -> None:
+    """What JSON has no type for comes as its text."""
+    text = ProcessExecutionReport({"ok": entry(result=value)}).to_json()
+    assert json.loads(text)["entries"]["ok"]["result"] == expected
+
+
+def test_json_takes_the_options_of_json_dumps() -> None:
+    """`indent` and the like are passed on; `default` is ignored, since nothing is left for it."""
+    made = ProcessExecutionReport({"ok": entry(result=Path("/ü"))})
+    assert "\n" not in made.to_json()
+    assert '\n  "entries": {\n' in made.to_json(indent=2)
+    assert '"entries": {"ok": {"name": "ok", ' in made.to_json()
+    assert made.to_json(sort_keys=True).startswith('{"entries": {"ok": {"args"')
+    assert "PosixPath('/ü')" in made.to_json(ensure_ascii=False)
+    assert made.to_json(default=lambda value: 1 / 0) == made.to_json()
+
+
+def test_json_of_an_empty_report_has_its_frame() -> None:
+    """Nothing ran."""
+    document = json.loads(ProcessExecutionReport().to_json())
+    assert (document["entries"], document["process_name"], document["metrics"]) == ({}, "", {})
