@@ -76,6 +76,8 @@ class AttemptFailed:
     retryable: bool
     measure: Measure
     error: BaseException | None = None
+    #: False where the attempt could not even begin: it does not count.
+    was_made: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,15 @@ def capture(error: BaseException, frame_filter: str | None = None) -> Failure:
     )
 
 
+def let_go(error: BaseException) -> None:
+    """Free the locals of the frames that an exception passed: they are the user's memory."""
+    traceback.clear_frames(error.__traceback__)
+    if sys.version_info < (3, 13):  # What was read of a frame's locals is kept with it until it is read again.
+        for frame, _ in _steps(error.__traceback__):
+            if frame.f_code.co_name != "<module>":
+                frame.f_locals  # noqa: B018
+
+
 def of_error(error: BaseException) -> Failure:
     """An error that was never raised where it could be traced: a death, a time-out."""
     return Failure(

@@ -18,15 +18,19 @@ import queue
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from processes.error_data import ErrorData
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 #: Application's switch for everything this library logs itself: handlers and levels set on it are obeyed.
 LIBRARY_LOGGER = "processes"
+
+#: Queues a record: what delivers it, in the listener's thread, and the record.
+Put = Callable[[Callable[[logging.LogRecord], object], logging.LogRecord], None]
 
 LINE_FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
 
@@ -51,6 +55,10 @@ class TaskLogger(logging.Logger):
         """Everything passes: handlers and the application's levels decide."""
         super().__init__(f"{LIBRARY_LOGGER}.{task_name}", logging.DEBUG)
         self.parent = logging.getLogger(LIBRARY_LOGGER)
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  logging's name
+        """As `logging.disable` says: the base class keeps answers, which only a registered logger is told to forget."""
+        return self.manager.disable < level and level >= self.getEffectiveLevel()
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
         """Own handlers first; the application's only where its level lets the record through."""
@@ -125,23 +133,61 @@ def file_handler(path: str) -> logging.Handler:
 
 
 class Destination:
-    """Where the records of one task go."""
+    """Where the records of one task go: through the listener, to the handlers on its logger, in the order they came."""
 
-    def __init__(self, logger: logging.Logger) -> None:
-        """Deliver to a task's logger."""
+    def __init__(self, logger: logging.Logger, task_name: str, put: Put, clock_offset: float) -> None:
+        """
+        Deliver to a task's logger.
+
+        Args:
+            logger: The task's.
+            task_name: For the lines of our own.
+            put: Queues a record for delivery.
+            clock_offset: Seconds to add to CLOCK_MONOTONIC for seconds since the epoch.
+        """
         self.logger = logger
+        self._name = task_name
+        self._put = put
+        self._offset = clock_offset
+        self._is_announced = False
 
-    def deliver(self, record: logging.LogRecord) -> None:
-        """A record that the task made itself: to the task's handlers, then to the logger of its own name."""
+    def announce(self, at: float) -> None:
+        """The task's first line, once, at the instant at which its first attempt began."""
+        if not self._is_announced:
+            self._is_announced = True
+            self.line(logging.INFO, f"Starting {self._name}.", at)
+
+    def line(self, level: int, message: str, at: float) -> None:
+        """A line of our own about the task."""
+        self._put(self.logger.handle, task_record(self.logger, level, message, at + self._offset))
+
+    def failure(self, error: BaseException, data: ErrorData, at: float) -> None:
+        """The one record that tells of the task's failure."""
+        self._put(self.logger.handle, failure_record(self.logger, error, data, at + self._offset))
+
+    def local_record(self, record: logging.LogRecord) -> None:
+        """A record that the task made in this process: the application has it already."""
+        self._put(self._to_task, restore(safe_fields(record)))
+
+    def remote_record(self, fields: dict[str, object]) -> None:
+        """A record that the task made in a child: for the task's handlers, then for the logger of its own name."""
+        self._put(self._to_both, restore(fields))
+
+    def _to_task(self, record: logging.LogRecord) -> None:
         for handler in self.logger.handlers:
             if record.levelno >= handler.level:
                 handler.handle(record)
+
+    def _to_both(self, record: logging.LogRecord) -> None:
+        self._to_task(record)
         deliver_to_application(record)
 
 
 def deliver_to_application(record: logging.LogRecord) -> None:
     """A child's record to the logger of its own name, subject to its levels, as if it had been made here."""
-    own = logging.getLogger(record.name)
+    # A task's logger has no name in the registry, and must not get one.
+    is_ours = record.name.startswith(f"{LIBRARY_LOGGER}.")
+    own = logging.getLogger(LIBRARY_LOGGER if is_ours else record.name)
     if own.isEnabledFor(record.levelno):
         own.handle(record)
 
@@ -164,7 +210,7 @@ class Listener(logging.handlers.QueueListener):
             if text not in self.troubles:
                 self.troubles.append(text)
 
-    def put(self, deliver: Callable[[logging.LogRecord], None], record: logging.LogRecord) -> None:
+    def put(self, deliver: Callable[[logging.LogRecord], object], record: logging.LogRecord) -> None:
         """Queue a record; never waits."""
         self.queue.put_nowait((deliver, record))
 
@@ -191,14 +237,11 @@ def task_record(logger: logging.Logger, level: int, message: str, at: float | No
     return record
 
 
-def failure_record(
-    logger: logging.Logger, error: BaseException | None, data: ErrorData, at: float
-) -> logging.LogRecord:
-    """The one record that tells of a task's failure."""
+def failure_record(logger: logging.Logger, error: BaseException, data: ErrorData, at: float) -> logging.LogRecord:
+    """A task's failure: its facts as `task_context`, the exception or its stand-in as `exc_info`."""
     record = task_record(logger, logging.ERROR, data.exception, at)
     record.task_context = data.context()
-    if error is not None:
-        record.exc_info = (type(error), error, error.__traceback__)
+    record.exc_info = (type(error), error, error.__traceback__)
     record.exc_text = data.traceback_str.rstrip()
     return record
 
@@ -225,19 +268,24 @@ class ShippingHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record; one that cannot be rendered arrives as text that says so."""
-        try:
-            fields = record_fields(record)
-        except Exception as trouble:  # noqa: BLE001  foreign arguments
-            fields = {
-                "name": record.name,
-                "levelno": record.levelno,
-                "levelname": record.levelname,
-                "msg": f"(this record could not be rendered: {type(trouble).__name__}) {str(record.msg)[:1000]}",
-                "args": None,
-                "created": record.created,
-                "msecs": record.msecs,
-            }
-        self._ship(fields)
+        self._ship(safe_fields(record))
+
+
+def safe_fields(record: logging.LogRecord) -> dict[str, object]:
+    """A record as plain data; one that cannot be rendered becomes one that says so."""
+    try:
+        return record_fields(record)
+    except Exception as trouble:  # noqa: BLE001  foreign arguments
+        shown = record.msg[:1000] if isinstance(record.msg, str) else f"<{type(record.msg).__name__}>"
+        return {
+            "name": record.name,
+            "levelno": record.levelno,
+            "levelname": record.levelname,
+            "msg": f"(this record could not be rendered: {type(trouble).__name__}) {shown}",
+            "args": None,
+            "created": record.created,
+            "msecs": record.msecs,
+        }
 
 
 def record_fields(record: logging.LogRecord) -> dict[str, object]:
@@ -306,10 +354,9 @@ class _ThreadHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         destination = _current.destination
-        if destination is not None:
-            for handler in destination.logger.handlers:
-                if record.levelno >= handler.level:
-                    handler.handle(record)
+        # What was logged on the task's own logger has reached its handlers before it came here.
+        if destination is not None and record.name != destination.logger.name:
+            destination.local_record(record)
 
 
 class _AtOwnLevel(logging.Filter):
@@ -320,7 +367,17 @@ class _AtOwnLevel(logging.Filter):
         self._level = level
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= self._level or logging.getLogger(record.name).getEffectiveLevel() != logging.root.level
+        return record.levelno >= self._level or _has_own_level(record.name)
+
+
+def _has_own_level(name: str) -> bool:
+    """Whether the level of a logger, or of one above it, was set, so that the root's level never mattered."""
+    while name:
+        logger = logging.root.manager.loggerDict.get(name)  # Asking by `getLogger` would keep the name for ever.
+        if isinstance(logger, logging.Logger) and logger.level:
+            return True
+        name = name.rpartition(".")[0]
+    return False
 
 
 _capture_lock = threading.Lock()
@@ -353,11 +410,11 @@ def thread_capture() -> Iterator[None]:
 def _begin_capture() -> Callable[[], None]:
     root, handler = logging.root, _ThreadHandler()
     level, filter_ = root.level, _AtOwnLevel(root.level)
-    filtered = list(root.handlers) if level > logging.INFO else []
+    filtered = _application_handlers() if level > logging.INFO else []
     root.addHandler(handler)
+    for other in filtered:
+        other.addFilter(filter_)
     if level > logging.INFO:
-        for other in filtered:
-            other.addFilter(filter_)
         root.setLevel(logging.INFO)
 
     def undo() -> None:
@@ -369,6 +426,11 @@ def _begin_capture() -> Callable[[], None]:
             root.setLevel(level)
 
     return undo
+
+
+def _application_handlers() -> list[logging.Handler]:
+    named = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    return list({id(handler): handler for logger in (logging.root, *named) for handler in logger.handlers}.values())
 
 
 @contextlib.contextmanager

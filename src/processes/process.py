@@ -12,7 +12,6 @@ from processes.events import TaskStatus
 from processes.exceptions import (
     CircularDependencyError,
     DependencyNotFoundError,
-    RemoteTaskError,
     TaskNotFoundError,
     WorkerStartError,
 )
@@ -107,7 +106,7 @@ class Process:
         """
         require("task", task, Task)
         key = self._insert(task)
-        gaps = [wanted for wanted in self._wants[key] if wanted not in self._tasks]
+        gaps = [wanted.task_name for wanted in task.dependencies if key_of(wanted.task_name) not in self._tasks]
         if gaps or key in self._wants[key]:
             del self._tasks[key], self._wants[key]
             if gaps:
@@ -338,7 +337,9 @@ class ProcessRunner:
     ) -> dict[str, TaskResult]:
         """Run the process; its `runner` holds the results then."""
         self.process.run(parallel, max_workers)
-        return self.process.runner.results
+        self._results, self._ended = None, self.process.runner._ended
+        self.process.runner = self
+        return self.results
 
     def take_in(self, tasks: list[Task], outcome: Outcome, backend: Backend) -> None:
         """Keep what became of the tasks; what is asked of it is made when it is read."""
@@ -346,12 +347,13 @@ class ProcessRunner:
 
 
 class _LazyTaskResult(TaskResult):
-    """A TaskResult over a record; the result is fetched and the stand-in for a remote exception made when read."""
+    """A TaskResult over a record; the result is fetched when it is read."""
 
     def __init__(self, record: TaskRecord, backend: Backend) -> None:
         self._record = record
         self._backend = backend
         self._result: Any = self
+        self.exception = record.error
         self.status = record.status
         self.error_data = record.error_data
         self.elapsed_seconds = _elapsed(record)
@@ -368,23 +370,20 @@ class _LazyTaskResult(TaskResult):
     def result(self, value: Any) -> None:  # noqa: ANN401
         self._result = value
 
-    @property
-    def exception(self) -> BaseException | None:
-        if self._record.error is None and self.error_data is not None:
-            data = self.error_data
-            self._record.error = RemoteTaskError(data.exception_type, data.exception, data.traceback_str)
-        return self._record.error
-
-    @exception.setter
-    def exception(self, value: BaseException | None) -> None:
-        self._record.error = value
-
 
 def _entry(task: Task, record: TaskRecord, backend: Backend, offset: float) -> TaskReportEntry:
     attempts = record.attempts
     if not attempts:
         return TaskReportEntry(
-            task.name, name_of(task.func), task.args, task.kwargs, record.status, 0.0, 0, why=record.why
+            task.name,
+            name_of(task.func),
+            task.args,
+            task.kwargs,
+            record.status,
+            0.0,
+            0,
+            error=record.error_data,
+            why=record.why,
         )
     handle = record.handle if record.status is TaskStatus.SUCCESS else None
     facts: Any = Facts(attempts, offset, backend.fetch, handle)  # It becomes what each field declares when read.

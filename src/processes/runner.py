@@ -37,7 +37,7 @@ from processes.events import (
     TimePassed,
     TroubleSeen,
 )
-from processes.exceptions import TaskTimeoutError
+from processes.exceptions import RemoteTaskError, TaskTimeoutError
 from processes.scheduler import Scheduler
 from processes.spec import name_of
 
@@ -71,7 +71,9 @@ class TaskRecord:
     attempts: list[tuple[Measure, Failure | None]] = field(default_factory=list)
     #: The result's handle, of a success whose result is kept.
     handle: object = None
-    #: Of the last attempt that failed.
+    #: The last attempt that failed, or was refused.
+    last_failure: AttemptFailed | None = None
+    #: The exception of a task that failed, or its stand-in.
     error: BaseException | None = None
     error_data: ErrorData | None = None
     why: str = ""
@@ -117,9 +119,12 @@ class _Run:
         self._records = [TaskRecord() for _ in plan.specs]
         self._outcome = Outcome(self._records, clock_offset=logs.wall_clock_offset())
         self._placed: dict[int, StartAttempt] = {}  # {attempt id: its command}, until it has ended
-        self._announced: set[int] = set()  # positions of the tasks whose "Starting" was logged
         self._listener = logs.Listener()
-        self._destinations = [None if logger is None else logs.Destination(logger) for logger in plan.loggers]
+        offset = self._outcome.clock_offset
+        self._destinations = [
+            None if logger is None else logs.Destination(logger, spec.name, self._listener.put, offset)
+            for logger, spec in zip(plan.loggers, plan.specs, strict=True)
+        ]
         self._slots = 0
 
     def run(self) -> Outcome:
@@ -164,12 +169,15 @@ class _Run:
                 record.handle = event.value
             case AttemptFailed():
                 record = self._records[self._placed.pop(event.attempt_id).task]
-                record.attempts.append((event.measure, event.failure))
-                record.error = event.error
+                if event.was_made:
+                    record.attempts.append((event.measure, event.failure))
+                record.last_failure = event
             case AttemptReturned():
                 self._placed.pop(event.attempt_id)
             case AttemptStarted():
-                self._announce(self._placed[event.attempt_id].task, event.at)
+                destination = self._destinations[self._placed[event.attempt_id].task]
+                if destination is not None:
+                    destination.announce(event.at)
                 return
             case RecordLogged():
                 self._deliver_record(event.attempt_id, event.record)
@@ -182,10 +190,12 @@ class _Run:
         self._carry_out(scheduler.handle(event, now))
 
     def _deliver_record(self, attempt_id: int, fields: dict[str, object]) -> None:
-        record = logs.restore(fields)
         placed = self._placed.get(attempt_id)
         destination = self._destinations[placed.task] if placed is not None else None
-        self._listener.put(logs.deliver_to_application if destination is None else destination.deliver, record)
+        if destination is None:
+            self._listener.put(logs.deliver_to_application, logs.restore(fields))
+        else:
+            destination.remote_record(fields)
 
     # ---- commands ----------------------------------------------------------------------------------------------------
 
@@ -217,22 +227,21 @@ class _Run:
         self._backend.start(Job(command.attempt_id, command.task, command.number, inputs))
 
     def _finish(self, task: int, *, succeeded: bool) -> None:
-        record = self._records[task]
-        measure, failure = record.attempts[-1]
+        record, destination = self._records[task], self._destinations[task]
         if succeeded:
             record.status = TaskStatus.SUCCESS
-            if self._plan.loggers[task] is not None:
-                self._announce(task, record.attempts[0][0].started_at)
-                self._log(task, logging.INFO, f"Finished {self._plan.specs[task].name}.", measure.ended_at)
+            if destination is not None:
+                destination.announce(record.attempts[0][0].started_at)
+                destination.line(logging.INFO, f"Finished {self._plan.specs[task].name}.", _ended_at(record))
             return
+        failed = record.last_failure
+        assert failed is not None  # noqa: S101  or the scheduler would not say so
+        data = record.error_data = self._error_data(task, failed.failure)
         record.status = TaskStatus.ERRORED
-        if failure is not None:
-            record.error_data = self._error_data(task, failure)
-            self._announce(task, record.attempts[0][0].started_at)
-            logger = self._plan.loggers[task]
-            if logger is not None:
-                at = measure.ended_at + self._outcome.clock_offset
-                self._listener.put(logger.handle, logs.failure_record(logger, record.error, record.error_data, at))
+        record.error = failed.error or RemoteTaskError(data.exception_type, data.exception, data.traceback_str)
+        if destination is not None:
+            destination.announce((record.attempts[0][0] if record.attempts else failed.measure).started_at)
+            destination.failure(record.error, data, failed.measure.ended_at)
 
     def _error_data(self, task: int, failure: Failure) -> ErrorData:
         call = self._plan.calls[task]
@@ -261,23 +270,15 @@ class _Run:
             case SkipReason.BROKEN:
                 return f"the run broke off: {str(self._outcome.broken).splitlines()[0]}"
 
-    # ---- log lines of our own ----------------------------------------------------------------------------------------
-
-    def _announce(self, task: int, at: float) -> None:
-        """A task's first line, once, at the instant at which its first attempt began."""
-        if self._plan.loggers[task] is not None and task not in self._announced:
-            self._announced.add(task)
-            self._log(task, logging.INFO, f"Starting {self._plan.specs[task].name}.", at)
-
     def _log_retry(self, task: int, number: int) -> None:
-        measure, failure = self._records[task].attempts[-1]
-        text = failure.exception if failure is not None else ""
-        self._announce(task, self._records[task].attempts[0][0].started_at)
-        total = self._plan.specs[task].retries + 1
-        self._log(task, logging.WARNING, f"Attempt {number}/{total} failed: {text}. Retrying...", measure.ended_at)
+        record, destination = self._records[task], self._destinations[task]
+        if destination is not None and record.last_failure is not None:
+            destination.announce(record.attempts[0][0].started_at)
+            text, total = record.last_failure.failure.exception, self._plan.specs[task].retries + 1
+            destination.line(
+                logging.WARNING, f"Attempt {number}/{total} failed: {text}. Retrying...", _ended_at(record)
+            )
 
-    def _log(self, task: int, level: int, message: str, at: float) -> None:
-        logger = self._plan.loggers[task]
-        if logger is not None:
-            record = logs.task_record(logger, level, message, at + self._outcome.clock_offset)
-            self._listener.put(logger.handle, record)
+
+def _ended_at(record: TaskRecord) -> float:
+    return record.attempts[-1][0].ended_at

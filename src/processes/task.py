@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
+import time
+import unicodedata
 import warnings
 from typing import TYPE_CHECKING, Any, Protocol
 
 from processes import logs, runner
-from processes.attempt import Call
+from processes.attempt import Call, bind
 from processes.backends.sequential import SequentialBackend
 from processes.error_data import ErrorData
 from processes.events import TaskStatus
@@ -17,7 +20,7 @@ from processes.failure import of_error
 from processes.graph import key_of
 from processes.report import TaskResult
 from processes.runner import Plan
-from processes.spec import Injection, TaskSpec, require, require_callable
+from processes.spec import Injection, TaskSpec, name_of, require, require_callable
 from processes.usage import parse_size
 
 if TYPE_CHECKING:
@@ -307,34 +310,40 @@ class Task:
         Returns:
             How it ended; an exception of the task is in it, not raised.
         """
-        call = self.call({})
-        try:
-            kwargs, args = dict(call.kwargs), call.args
-            results = {} if executing_process is None else executing_process.runner.results
-            for dependency in self.dependencies:
-                how = dependency.injection()
-                if how is not None and executing_process is not None:
-                    value = results[dependency.task_name].result
-                    args = (*args, value) if how.positional else args
-                    if how.keyword is not None:
-                        kwargs[how.keyword] = value
-        except KeyError as error:
-            failure = of_error(error)
-            data = ErrorData(
-                self.name, exception=failure.exception, traceback_str=failure.traceback_str, exception_type="KeyError"
-            )
-            return TaskResult.errored(error, error_data=data)
-        impact = (
-            []
-            if executing_process is None
-            else [task.name for task in executing_process.get_dependant_tasks(self.name)]
-        )
-        bound = Call(
-            call.name, call.func, args, kwargs, (), call.frame_filter, call.retry_on, call.timeout, call.memory_limit
-        )
+        call, impact = self.call({}), list[str]()
+        args, kwargs = call.args, call.kwargs
+        if executing_process is not None:
+            impact = [task.name for task in executing_process.get_dependant_tasks(self.name)]
+            try:
+                args, kwargs = bind(args, kwargs, self._injected(executing_process))
+            except KeyError as error:
+                return self._refused(error, impact)
+        bound = dataclasses.replace(call, args=args, kwargs=kwargs)
         plan = Plan([self.spec({})], [bound], [self.listening_logger()], lambda _: impact)
-        outcome = runner.run(plan, SequentialBackend())
-        return result_of(outcome, 0)
+        return result_of(runner.run(plan, SequentialBackend()), 0)
+
+    def _injected(self, process: HasResults) -> list[tuple[Injection, object]]:
+        results = {key_of(name): result for name, result in process.runner.results.items()}
+        wanted = [(dependency.injection(), key_of(dependency.task_name)) for dependency in self.dependencies]
+        return [(how, results[key].result) for how, key in wanted if how is not None]
+
+    def _refused(self, error: KeyError, impact: list[str]) -> TaskResult:
+        """The result of a dependency cannot be had: the task has failed without an attempt."""
+        failure = of_error(error)
+        data = ErrorData(
+            self.name,
+            name_of(self.func),
+            self.args,
+            self.kwargs,
+            impact,
+            failure.exception,
+            failure.traceback_str,
+            exception_type=failure.exception_type,
+        )
+        logger = self.listening_logger()
+        if logger is not None:
+            logger.handle(logs.failure_record(logger, error, data, time.time()))
+        return TaskResult.errored(error, error_data=data)
 
 
 def result_of(outcome: Outcome, task: int) -> TaskResult:
@@ -358,7 +367,7 @@ def _check_characters(name: str) -> None:
     if not name:
         msg = "Task name cannot be empty."
         raise ValueError(msg)
-    if not name.isprintable():
+    if any(unicodedata.category(character) == "Cc" for character in name):
         msg = f"Task name cannot contain control characters. Got {name!r}"
         raise ValueError(msg)
 

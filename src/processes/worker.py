@@ -22,6 +22,7 @@ from processes import blob, logs, wire
 from processes.attempt import bind, caught
 from processes.events import Measure
 from processes.exceptions import UnpicklableError
+from processes.failure import let_go
 from processes.usage import OwnUsage, private_bytes
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class _Worker:
             self._profiles[job.profile] = bytes_of(job.profile_value)
         frame_filter, retry_on = blob.load(self._profiles[job.profile]) if job.profile else (None, None)
         raised = caught(error, frame_filter, retry_on)
-        traceback.clear_frames(error.__traceback__)  # The frames' locals are the user's memory.
+        let_go(error)
         return raised
 
     def _function(self, job: Job) -> Callable[..., object]:

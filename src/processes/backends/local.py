@@ -13,7 +13,6 @@ import contextvars
 import queue
 import resource
 import threading
-import traceback
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,7 +29,7 @@ from processes.events import (
     TroubleSeen,
 )
 from processes.exceptions import TaskTimeoutError
-from processes.failure import of_error
+from processes.failure import let_go, of_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,11 +129,14 @@ class LocalBackend(Backend):
         raised = None
         try:
             args, kwargs = bind(call.args, call.kwargs, job.inputs)
-            with logs.records_of(self._destinations[job.task]):
+            destination = self._destinations[job.task]
+            if destination is not None:  # Here, not by the runner: the line must stand before what the task logs.
+                destination.announce(started_at)
+            with logs.records_of(destination):
                 value = self._context.copy().run(call.func, *args, **kwargs)
         except BaseException as error:  # noqa: BLE001  a task's SystemExit is the task's failure
             raised = self._caught(error, call)
-            traceback.clear_frames(error.__traceback__)
+            let_go(error)
         after = resource.getrusage(resource.RUSAGE_THREAD)
         measure = Measure(
             started_at, monotonic(), None, after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
@@ -221,4 +223,6 @@ class LocalBackend(Backend):
             timeout=call.timeout or 0.0,
         )
         now = monotonic()
-        self._events.append(AttemptFailed(held.job.attempt_id, of_error(error), False, Measure(now, now), error))
+        self._events.append(
+            AttemptFailed(held.job.attempt_id, of_error(error), False, Measure(now, now), error, was_made=False)
+        )

@@ -246,7 +246,9 @@ class PoolBackend(Backend):
         except Exception as error:  # noqa: BLE001  foreign code; it could be pickled when the run began
             trouble = UnpicklableError(call.name, "an argument", f"{type(error).__name__}: {error}")
             now = monotonic()
-            self._events.append(AttemptFailed(job.attempt_id, of_error(trouble), False, Measure(now, now), trouble))
+            self._events.append(
+                AttemptFailed(job.attempt_id, of_error(trouble), False, Measure(now, now), trouble, was_made=False)
+            )
             return
         child = self._choose_child()
         if child is None:
