@@ -186,6 +186,7 @@ def await_marks(folder: Path, count: int) -> int:
     return count
 
 
+# Fails at 9737895: `_choose_child` places attempts behind a long one, where nothing takes them back.
 @every_method
 def test_long_attempt_holds_nothing_up(method: str, tmp_path: Path) -> None:
     """What lies in the channel behind an attempt that has run long is taken back: all others end while it runs."""
@@ -197,6 +198,7 @@ def test_long_attempt_holds_nothing_up(method: str, tmp_path: Path) -> None:
     assert {entry.attempts for entry in report.entries.values()} == {1}
 
 
+# Fails at 9737895: as above.
 @every_method
 def test_long_attempts_on_all_workers_hold_nothing_up(method: str, tmp_path: Path) -> None:
     """Also where every worker is at a long attempt for a while, nothing is left behind the one that stays."""

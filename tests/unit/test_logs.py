@@ -282,7 +282,7 @@ def test_formatter_puts_the_facts_of_a_failure_before_its_traceback() -> None:
 def test_formatter_shows_dashes_for_what_there_is_not() -> None:
     """No impact, no place, no locals."""
     data = ErrorData(function="fetch", exception="x", traceback_str="ValueError: x")
-    assert line_and_rest(failure_record(TaskLogger("load"), None, data, at=0.0))[1] == [
+    assert line_and_rest(failure_record(TaskLogger("load"), ValueError("x"), data, at=0.0))[1] == [
         "",
         "Function: fetch",
         "Args: ()",
@@ -310,7 +310,7 @@ def test_failure_record_carries_the_nine_facts_and_the_exception() -> None:
 def test_failure_record_message_is_no_format() -> None:
     """An exception may say anything."""
     data = ErrorData(exception="100 % of %s and %d", traceback_str="x")
-    made = failure_record(TaskLogger("load"), None, data, at=0.0)
+    made = failure_record(TaskLogger("load"), ValueError("x"), data, at=0.0)
     assert line_and_rest(made)[0].endswith("100 % of %s and %d")
 
 
@@ -400,18 +400,24 @@ def test_record_that_cannot_be_rendered_says_so(
 # ---- delivery --------------------------------------------------------------------------------------------------------
 
 
+def deliver_at_once(deliver: Callable[[logging.LogRecord], object], made: logging.LogRecord) -> None:
+    """What the listener does, without its thread."""
+    deliver(made)
+
+
 def test_destination_delivers_to_task_and_application(root: logging.Logger) -> None:
     """Once to the task's handlers by their level, once to the logger of the record's own name by its."""
     task, application = Keeper(), Keeper()
     logger = TaskLogger("load")
     logger.addHandler(task)
     root.addHandler(application)
-    Destination(logger).deliver(record("info"))
-    Destination(logger).deliver(record("loud", level=logging.ERROR))
+    destination = Destination(logger, "load", deliver_at_once, 0.0)
+    destination.remote_record(record_fields(record("info")))
+    destination.remote_record(record_fields(record("loud", level=logging.ERROR)))
     assert task.texts == ["info", "loud"]
     assert application.texts == ["loud"]
     logging.getLogger("app").setLevel(logging.INFO)
-    Destination(logger).deliver(record("now wanted"))
+    destination.remote_record(record_fields(record("now wanted")))
     assert application.texts == ["loud", "now wanted"]
 
 
@@ -450,7 +456,7 @@ def task_and_keeper() -> tuple[Destination, Keeper]:
     """Where a task logs, and what arrives there."""
     logger, keeper = TaskLogger("load"), Keeper(logging.INFO)
     logger.addHandler(keeper)
-    return Destination(logger), keeper
+    return Destination(logger, "load", deliver_at_once, 0.0), keeper
 
 
 def test_thread_capture_gives_a_task_what_its_thread_logs(root: logging.Logger) -> None:
