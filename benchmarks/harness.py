@@ -155,8 +155,7 @@ def empty() -> Figures:
 def ratios(upper: Series, lower: Series, figure: str) -> list[float]:
     """One case's figure over another's, for each repeat that both have."""
     return [
-        upper[repeat].figures[figure] / lower[repeat].figures[figure]
-        for repeat in sorted(upper.keys() & lower.keys())
+        upper[repeat].figures[figure] / lower[repeat].figures[figure] for repeat in sorted(upper.keys() & lower.keys())
     ]
 
 

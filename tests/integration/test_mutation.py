@@ -81,7 +81,10 @@ def test_add_task_takes_its_place_in_the_order(process: Process) -> None:
     ],
 )
 def test_add_task_that_is_refused_changes_nothing(
-    process: Process, added: Any, error: type[Exception], message: str  # noqa: ANN401  a wrong type is the point
+    process: Process,
+    added: Any,
+    error: type[Exception],
+    message: str,  # noqa: ANN401  a wrong type is the point
 ) -> None:
     """Type, name and dependencies are checked; then the process is as before, and runs."""
     unchanged = Unchanged(process)
@@ -192,7 +195,11 @@ def test_add_task_dependency_passes_its_result() -> None:
     ],
 )
 def test_add_task_dependency_that_is_refused_changes_nothing(
-    process: Process, name: str, dependency: Any, error: type[Exception], message: str  # noqa: ANN401  a wrong type is the point
+    process: Process,
+    name: str,
+    dependency: Any,
+    error: type[Exception],
+    message: str,  # noqa: ANN401  a wrong type is the point
 ) -> None:
     """The checks come in this order; a refused dependency is in no list, and the process runs."""
     unchanged = Unchanged(process)

@@ -186,7 +186,6 @@ def await_marks(folder: Path, count: int) -> int:
     return count
 
 
-# Fails at 9737895: `_choose_child` places attempts behind a long one, where nothing takes them back.
 @every_method
 def test_long_attempt_holds_nothing_up(method: str, tmp_path: Path) -> None:
     """What lies in the channel behind an attempt that has run long is taken back: all others end while it runs."""
@@ -198,7 +197,6 @@ def test_long_attempt_holds_nothing_up(method: str, tmp_path: Path) -> None:
     assert {entry.attempts for entry in report.entries.values()} == {1}
 
 
-# Fails at 9737895: as above.
 @every_method
 def test_long_attempts_on_all_workers_hold_nothing_up(method: str, tmp_path: Path) -> None:
     """Also where every worker is at a long attempt for a while, nothing is left behind the one that stays."""
@@ -248,8 +246,7 @@ def test_worker_killed_while_idle_is_nobodys_fault(method: str, tmp_path: Path) 
     victim = Task("victim", note_own_pid, args=(tmp_path,))
     victim.logger.addHandler(TouchWhenFinished(tmp_path / "finished"))
     after = [
-        Task(f"after{number}", square, args=(number,), dependencies=[TaskDependency("killer")])
-        for number in range(8)
+        Task(f"after{number}", square, args=(number,), dependencies=[TaskDependency("killer")]) for number in range(8)
     ]
     report = run([killer, victim, *after], pool(method))
     victim.close_handlers()

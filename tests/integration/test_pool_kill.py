@@ -17,6 +17,7 @@ from support.stubborn import STUBBORN
 
 # ---- what will not stop ----------------------------------------------------------------------------------------------
 
+
 def square(number: int) -> int:
     return number * number
 
@@ -159,7 +160,6 @@ def leave_daemon_and_kill_keeper(folder: str) -> str:
     return "first"
 
 
-# Fails at 9737895: what left the session of a worker outlives a keeper that was killed.
 @every_method
 def test_keeper_that_dies_leaves_nobody_behind(method: str, tmp_path: Path) -> None:
     """Workers die with it, and with them what lives in sessions of its own."""

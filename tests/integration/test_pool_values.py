@@ -165,7 +165,6 @@ def be_long(padding: bytes, value: bytes) -> None:
     time.sleep(5)
 
 
-# Fails at 9737895: `socket.send_fds` ignores its flags, so that the parent blocks.
 @every_method
 def test_full_channel_does_not_hold_up_the_parent(method: str) -> None:
     """Attempts that carry a descriptor and fill the channel queue in the parent, which keeps its time-outs."""
@@ -310,7 +309,6 @@ print("consistent")
 """
 
 
-# Fails at 9737895: `receive` does not look at MSG_CTRUNC; the result is a success that cannot be loaded.
 def test_results_without_descriptors_left_are_no_successes() -> None:
     """Where the parent cannot take a large result, its task fails and says why; it never succeeds with nothing."""
     child = subprocess.run(

@@ -160,14 +160,16 @@ def test_process_orders_its_tasks_and_leaves_the_list_alone() -> None:
 
 def test_process_orders_by_when_the_last_dependency_is_placed() -> None:
     """A task comes behind those whose last dependency was placed earlier, whatever their depth."""
-    process = Process([
-        task("late", "a", "c"),
-        task("a"),
-        task("b"),
-        task("c", "b"),
-        task("early", "a"),
-        task("own-pace", "early"),
-    ])
+    process = Process(
+        [
+            task("late", "a", "c"),
+            task("a"),
+            task("b"),
+            task("c", "b"),
+            task("early", "a"),
+            task("own-pace", "early"),
+        ]
+    )
     assert names(process.tasks) == ["a", "b", "early", "c", "own-pace", "late"]
 
 

@@ -246,10 +246,12 @@ def test_run_takes_booleans_and_a_pool_for_modes(parallel: bool | ProcessPool | 
 def test_run_again_is_fresh(mode: str | None, tmp_path: Path) -> None:
     """A1: every run runs every task, and reports what happened then."""
     path = tmp_path / "attempts"
-    process = Process([
-        Task("a", fail_first, args=(str(path), 1)),
-        Task("b", note, args=(str(tmp_path / "b"),), dependencies=after("a")),
-    ])
+    process = Process(
+        [
+            Task("a", fail_first, args=(str(path), 1)),
+            Task("b", note, args=(str(tmp_path / "b"),), dependencies=after("a")),
+        ]
+    )
     first, second, third = (process.run(mode) for _ in range(3))
     assert statuses(first) == {"a": TaskStatus.ERRORED, "b": TaskStatus.SKIPPED}
     assert statuses(second) == statuses(third) == {"a": TaskStatus.SUCCESS, "b": TaskStatus.SUCCESS}

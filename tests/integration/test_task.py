@@ -182,9 +182,7 @@ def test_task_makes_its_logfile_at_construction(tmp_path: Path) -> None:
     made.close_handlers()
 
 
-def test_task_takes_a_relative_log_path_as_of_its_construction(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_task_takes_a_relative_log_path_as_of_its_construction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the program goes later does not move the log."""
     monkeypatch.chdir(tmp_path)
     made = task(log_path="a.log", args=("1",))
@@ -335,10 +333,12 @@ def test_task_run_takes_none_of_a_process_that_did_not_run() -> None:
 # DEFECT (left failing): Task.run looks a result up by the name as written.
 def test_task_run_finds_a_result_under_a_name_in_any_case() -> None:
     """0.6: names are compared by casefold, where results are looked up too."""
-    process = Process([
-        task(name="straße", args=("1",)),
-        task(name="b", func=take, dependencies=[TaskDependency("STRASSE", True)]),
-    ])
+    process = Process(
+        [
+            task(name="straße", args=("1",)),
+            task(name="b", func=take, dependencies=[TaskDependency("STRASSE", True)]),
+        ]
+    )
     process.run()
     assert process.get_task("b").run(process).result == ((1,), {})
 
@@ -366,11 +366,13 @@ def test_task_run_that_cannot_get_its_arguments_is_logged(tmp_path: Path) -> Non
 
 def test_task_run_names_its_dependants_in_the_process() -> None:
     """With a process, the failure says which tasks depend on it."""
-    process = Process([
-        task(name="a", func=refuse),
-        task(name="b", dependencies=[TaskDependency("a")]),
-        task(name="c", dependencies=[TaskDependency("b")]),
-    ])
+    process = Process(
+        [
+            task(name="a", func=refuse),
+            task(name="b", dependencies=[TaskDependency("a")]),
+            task(name="c", dependencies=[TaskDependency("b")]),
+        ]
+    )
     data = process.get_task("a").run(process).error_data
     assert data is not None
     assert data.downstream_impact == ["b", "c"]

@@ -110,9 +110,10 @@ def test_frame_filter_chooses_by_file_name() -> None:
 def test_frame_filter_distinguishes_case() -> None:
     """It is a text, not a name."""
     assert "json/decoder.py:" in capture(raised_by(call_json), "json").traced_vars_location
-    assert capture(raised_by(call_json), "JSON/DEC").traced_vars_location == capture(
-        raised_by(call_json), "no such file"
-    ).traced_vars_location
+    assert (
+        capture(raised_by(call_json), "JSON/DEC").traced_vars_location
+        == capture(raised_by(call_json), "no such file").traced_vars_location
+    )
 
 
 def test_frame_filter_that_fits_nothing_takes_the_innermost() -> None:

@@ -58,9 +58,7 @@ def test_gate_proves_that_a_child_died(gate: Gate, child: subprocess.Popen[bytes
     assert child.wait() == -signal.SIGKILL
 
 
-def test_gate_takes_a_child_that_died_before_it_was_looked_at(
-    gate: Gate, child: subprocess.Popen[bytes]
-) -> None:
+def test_gate_takes_a_child_that_died_before_it_was_looked_at(gate: Gate, child: subprocess.Popen[bytes]) -> None:
     """A child that came and is reaped by now is gone."""
     gate._listener.settimeout(60)
     connection, _ = gate._listener.accept()
