@@ -82,9 +82,9 @@ def test_add_task_takes_its_place_in_the_order(process: Process) -> None:
 )
 def test_add_task_that_is_refused_changes_nothing(
     process: Process,
-    added: Any,
+    added: Any,  # noqa: ANN401  anything may be passed
     error: type[Exception],
-    message: str,  # noqa: ANN401  a wrong type is the point
+    message: str,
 ) -> None:
     """Type, name and dependencies are checked; then the process is as before, and runs."""
     unchanged = Unchanged(process)
@@ -197,9 +197,9 @@ def test_add_task_dependency_passes_its_result() -> None:
 def test_add_task_dependency_that_is_refused_changes_nothing(
     process: Process,
     name: str,
-    dependency: Any,
+    dependency: Any,  # noqa: ANN401  anything may be passed
     error: type[Exception],
-    message: str,  # noqa: ANN401  a wrong type is the point
+    message: str,
 ) -> None:
     """The checks come in this order; a refused dependency is in no list, and the process runs."""
     unchanged = Unchanged(process)
