@@ -99,7 +99,8 @@ class Child:
         """Put an attempt into the channel, or behind what waits for room in it."""
         self.inflight[placed.attempt_id] = placed
         self.outbox.append(placed)
-        self.flush()
+        if len(self.outbox) == 1:  # What waits already waits for room, of which the selector tells.
+            self.flush()
 
     def flush(self) -> None:
         """Send what fits."""
@@ -188,7 +189,7 @@ class Child:
 
     @staticmethod
     def _forget_message(placed: Placed) -> None:
-        if placed.encoded and wire.is_spilled(placed.encoded):
+        if placed.descriptors and wire.is_spilled(placed.encoded):
             os.close(placed.descriptors[-1])
         placed.encoded, placed.descriptors, placed.keep = b"", (), None
 

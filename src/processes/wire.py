@@ -261,24 +261,25 @@ class Job(NamedTuple):
 
 def encode_job(job: Job) -> tuple[bytes, Sequence[int]]:
     """The job as a datagram; every value must be there until it is sent."""
+    attempt_id, name, function, function_value, profile, profile_value, arguments, injected = job
     descriptors: list[int] = []
     body = (
-        job.name,
-        job.function,
-        _place(job.function_value, descriptors),
-        job.profile,
-        _place(job.profile_value, descriptors),
-        _place(job.arguments, descriptors),
-        [(how[0], how[1], _place(value, descriptors)) for how, value in job.injected] if job.injected else None,
+        name,
+        function,
+        _place(function_value, descriptors) if function_value else None,
+        profile,
+        _place(profile_value, descriptors) if profile_value else None,
+        _place(arguments, descriptors) if arguments else None,
+        [(how[0], how[1], _place(value, descriptors)) for how, value in injected] if injected else None,
     )
-    return encode(JOB, job.attempt_id, pickle.dumps(body, PROTOCOL), descriptors)
+    return encode(JOB, attempt_id, pickle.dumps(body, PROTOCOL), descriptors)
 
 
-def _place(value: Value | None, descriptors: list[int]) -> bytes | int | None:
+def _place(value: Value, descriptors: list[int]) -> bytes | int:
     """What stands for a value in a body: itself, or the position of its descriptor."""
-    if value is None or type(value) is bytes:
+    if isinstance(value, bytes):
         return value
-    descriptors.append(value.fd)  # type: ignore[union-attr]  # a MemoryFile: what else is a Value
+    descriptors.append(value.fd)
     return len(descriptors) - 1
 
 
