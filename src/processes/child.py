@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import signal
 import time
 from collections import deque
@@ -73,8 +74,8 @@ class Child:
         try:
             self.page_fd = wire.Page.create()
             self.page = wire.Page(self.page_fd)
-            # How the page shows in /proc/PID/maps of whoever has it: inode and name.
-            self.page_mark = f" {os.fstat(self.page_fd).st_ino} "
+            # How the page shows in /proc/PID/maps of whoever has it: inode, then name.
+            self.page_mark = re.compile(rf" {os.fstat(self.page_fd).st_ino} +/memfd:processes-page")
         except BaseException:
             self.channel.close()
             self.spare.close()
@@ -85,7 +86,9 @@ class Child:
         self.is_dying = False
         self.inflight: dict[int, Placed] = {}  # {attempt id: what was placed}, in the order in which they will run
         self.outbox: deque[Placed] = deque()  # those of them that did not fit into the channel yet
-        self.functions: set[int] = set()  # numbers of the functions it was sent
+        # Numbers of the functions and profiles it has: those that came with an attempt that has succeeded. Until then
+        # each attempt carries them, since the one that carried them first may be taken back and the next one not.
+        self.functions: set[int] = set()
         self.profiles: set[int] = set()
         self.order: tuple[int, BaseException] | None = None  # (attempt, cause) for which it was killed
         self.check_at = math.inf  # when to look at the page next, CLOCK_MONOTONIC
@@ -131,9 +134,6 @@ class Child:
             taken.append(self.inflight[message.id])
         for placed in taken:
             del self.inflight[placed.attempt_id]
-            # The pickles that it carried never arrived; what follows it in the channel was taken back as well.
-            self.functions.discard(placed.function)
-            self.profiles.discard(placed.profile)
         return taken
 
     def stop(self) -> bool:

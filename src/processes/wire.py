@@ -46,12 +46,14 @@ STARTED = 8  # keeper to parent: a worker's pid and pidfd
 EXITED = 9  # keeper to parent: a worker's status and resource usage
 IMPORTING = 10  # keeper to parent: about to import a module, or "" when done
 TAINTED = 11  # keeper to parent: importing a module left threads; this keeper must not fork
-DESCRIPTORS = 12  # ahead of a message that has more descriptors than one datagram takes
+REFUSED = 12  # worker to parent: part of an attempt was taken back before the rest arrived; it was not made
+DESCRIPTORS = 13  # ahead of a message that has more descriptors than one datagram takes
 _KINDS = frozenset(range(JOB, DESCRIPTORS))
 
 # As ints: an enum's `|` costs more than the system call's own overhead.
 _DONT_WAIT = int(socket.MSG_DONTWAIT)
 _CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+_CUT = int(socket.MSG_CTRUNC)
 _CLOEXEC_DONT_WAIT = _CLOEXEC | _DONT_WAIT
 
 _SPILLED = 1  # flag: the body is in the memfd that the last descriptor names
@@ -69,6 +71,8 @@ class Message(NamedTuple):
     descriptors: list[int]
     #: Whether descriptors were lost, since this process can open no more: there is nothing then but kind and id.
     is_cut: bool = False
+    #: Whether the descriptors that came ahead are missing: the other side took them back at this very moment.
+    is_torn: bool = False
 
 
 class Channel:
@@ -137,20 +141,20 @@ class Channel:
         flags = _CLOEXEC if wait else _CLOEXEC_DONT_WAIT
         while True:
             try:
-                length, ancillary, _, _ = self.socket.recvmsg_into([self._buffer], _DESCRIPTOR_SPACE, flags)
+                length, ancillary, arrived, _ = self.socket.recvmsg_into([self._buffer], _DESCRIPTOR_SPACE, flags)
             except BlockingIOError:
                 return None
             except ConnectionResetError:
-                length, ancillary = 0, []
+                length, ancillary, arrived = 0, [], 0
             descriptors = _descriptors_of(ancillary) if ancillary else []
             if length == 0 and not descriptors:
                 raise EOFError
             if length >= _HEAD.size and self._buffer[0] == DESCRIPTORS:
                 self._keep_ahead(_HEAD.unpack_from(self._buffer)[3], descriptors)
                 continue
-            return self._message(length, descriptors)
+            return self._message(length, descriptors, is_cut=bool(arrived & _CUT))
 
-    def _message(self, length: int, descriptors: list[int]) -> Message:
+    def _message(self, length: int, descriptors: list[int], *, is_cut: bool) -> Message:
         """What is in the buffer, checked: a task may have written into our channel."""
         kind, flags, count, id_ = _HEAD.unpack_from(self._buffer)
         if length < _HEAD.size or kind not in _KINDS or flags > _SPILLED or (flags and not count):
@@ -161,7 +165,7 @@ class Channel:
             descriptors = self._take_ahead(id_) + descriptors
         if len(descriptors) != count:
             close_all(descriptors)
-            return Message(kind, id_, b"", [], is_cut=True)
+            return Message(kind, id_, b"", [], is_cut=is_cut, is_torn=not is_cut)
         if flags:
             return Message(kind, id_, _read_all(descriptors.pop()), descriptors)
         return Message(kind, id_, self._view[_HEAD.size : length], descriptors)

@@ -126,7 +126,9 @@ class _Worker:
                 return
             except KeyboardInterrupt:  # A SIGINT between two attempts is nobody's.
                 continue
-            if message is not None:
+            if message is not None and message.is_torn:
+                self._send(wire.encode(wire.REFUSED, message.id))
+            elif message is not None:
                 self._serve_job(message)
 
     def _initialize(self) -> bool:

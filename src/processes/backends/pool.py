@@ -492,11 +492,11 @@ class PoolBackend(Backend):
 
     def _lose_workers(self) -> None:
         for child in list(self._children.values()):
-            if child.pid == 0:
-                continue  # never started: the next keeper will
+            # One of which nothing was heard may have been started all the same, and have received what is gone now.
             child.kill()
-            _await_death(child.pidfd)
-            _kill_strays(child)
+            if child.pid:
+                _await_death(child.pidfd)
+                _kill_strays(child)
             self._drain(child)
             self._return_all(child)
             self._remove(child)
@@ -570,10 +570,8 @@ class PoolBackend(Backend):
     def _send(self, child: Child, placed: Placed, job: Job, prepared: _Prepared, arguments: Value | None) -> None:
         function_value = profile_value = None
         if prepared.function not in child.functions:
-            child.functions.add(prepared.function)
             placed.function, function_value = prepared.function, self._functions[prepared.function]
         if prepared.profile and prepared.profile not in child.profiles:
-            child.profiles.add(prepared.profile)
             placed.profile, profile_value = prepared.profile, self._profiles[prepared.profile]
         sent = wire.Job(
             job.attempt_id,
@@ -630,11 +628,12 @@ class PoolBackend(Backend):
         kind = message.kind
         if message.is_cut:
             self._handle_cut(child, message)
-            return
-        if kind == wire.SUCCEEDED:
+        elif kind == wire.SUCCEEDED:
             measure, child.resident, value = wire.decode_success(message, child.pid)
             placed = self._end(child, message.id, measure)
             if placed is not None:
+                child.functions.add(placed.function)
+                child.profiles.add(placed.profile)
                 self._events.append(AttemptSucceeded(message.id, value, _with_sampled(measure, placed)))
         elif kind == wire.FAILED:
             measure, child.resident, retryable, fields = wire.decode_failure(message, child.pid)
@@ -646,9 +645,17 @@ class PoolBackend(Backend):
             (record,) = wire.decode_plain(message)
             self._report_start(child, message.id)
             self._events.append(RecordLogged(message.id, record))  # type: ignore[arg-type]  # a dict, by our own handler
-        elif kind == wire.READY:
+        else:
+            self._handle_other(child, message)
+
+    def _handle_other(self, child: Child, message: Message) -> None:
+        if message.kind == wire.READY:
             self._child_ready(child, *wire.decode_plain(message))
-        elif kind == wire.UNFIT:
+        elif message.kind == wire.REFUSED:
+            if child.inflight.pop(message.id, None) is not None:
+                del self._where[message.id]
+                self._events.append(AttemptReturned(message.id))
+        elif message.kind == wire.UNFIT:
             (text,) = wire.decode_plain(message)
             self._break(WorkerStartError("the pool's initializer failed", stderr=str(text)))
 
@@ -887,7 +894,7 @@ def _kill_strays(child: Child) -> None:
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():
             with contextlib.suppress(OSError):
-                if os.getsid(int(name)) == child.pid or child.page_mark in Path(f"/proc/{name}/maps").read_text():
+                if os.getsid(int(name)) == child.pid or child.page_mark.search(Path(f"/proc/{name}/maps").read_text()):
                     os.kill(int(name), signal.SIGKILL)
 
 
