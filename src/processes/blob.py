@@ -77,11 +77,6 @@ class MemoryFile:
 Value = bytes | MemoryFile
 
 
-def size_of(value: Value) -> int:
-    """Bytes that a value in transit takes."""
-    return len(value) if isinstance(value, bytes) else value.size
-
-
 def dump(value: object, modules: set[str] | None = None, inline_max: int = INLINE_MAX) -> Value:
     """
     Pickle a value for another process.

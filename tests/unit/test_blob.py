@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from processes import blob
-from processes.blob import BUFFER_MIN, INLINE_MAX, MemoryFile, dump, is_importable, load, may_import_elsewhere, size_of
+from processes.blob import BUFFER_MIN, INLINE_MAX, MemoryFile, dump, is_importable, load, may_import_elsewhere
 
 LARGE = bytes(range(256)) * 1024  # 256 KiB: more than goes inline
 
@@ -104,7 +104,6 @@ def test_blob_small_values_go_inline(value: object) -> None:
     """They are bytes, and the same afterwards, in value and in type."""
     made = dump(value)
     assert isinstance(made, bytes)
-    assert size_of(made) == len(made)
     again = load(made)
     assert again == value
     assert type(again) is type(value)
@@ -113,7 +112,7 @@ def test_blob_small_values_go_inline(value: object) -> None:
 def test_blob_large_values_go_into_memory() -> None:
     """A stream over the limit is a memfd that holds all of it."""
     made = in_memory([LARGE, "and", {"more": LARGE}])
-    assert size_of(made) == os.fstat(made.fd).st_size > 2 * len(LARGE) - len(LARGE)
+    assert made.size == os.fstat(made.fd).st_size > 2 * len(LARGE) - len(LARGE)
     assert load(made) == [LARGE, "and", {"more": LARGE}]
 
 
