@@ -154,7 +154,9 @@ class _Run:
                 self._slots = slots
                 self._carry_out(scheduler.handle(SlotsChanged(slots), now))
             for event in events:
-                self._take_in(event, scheduler, now)
+                # A broken run has given up every attempt: of what still comes, only what was said of them counts.
+                if self._outcome.broken is None or isinstance(event, RecordLogged | TroubleSeen):
+                    self._take_in(event, scheduler, now)
             if not events:
                 self._carry_out(scheduler.handle(TimePassed(), now))
 

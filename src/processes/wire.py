@@ -36,7 +36,7 @@ _DESCRIPTOR_SPACE = socket.CMSG_SPACE((DESCRIPTORS_MAX + 3) * array.array("i").i
 
 # Kinds of message: the first byte of each. The second byte holds the flags.
 JOB = 1  # parent to worker: an attempt
-READY = 2  # worker to parent: set up, and what memory it holds
+READY = 2  # worker to parent: set up; its pid, its own and its resident memory in bytes
 SUCCEEDED = 3  # worker to parent: an attempt returned
 FAILED = 4  # worker to parent: an attempt raised
 LOGGED = 5  # worker to parent: an attempt logged

@@ -118,7 +118,7 @@ class _Worker:
         self._last = self._usage.read()
         _flush_output()
         redirect(2, self._setup.real_stderr)
-        self._send(wire.encode_plain(wire.READY, 0, private_bytes(self._pid), self._last.resident))
+        self._send(wire.encode_plain(wire.READY, 0, self._pid, private_bytes(self._pid), self._last.resident))
         while True:
             try:
                 message = self._channel.receive()

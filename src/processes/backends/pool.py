@@ -494,7 +494,7 @@ class PoolBackend(Backend):
         for child in list(self._children.values()):
             # One of which nothing was heard may have been started all the same, and have received what is gone now.
             child.kill()
-            if child.pid:
+            if child.pidfd >= 0:
                 _await_death(child.pidfd)
                 _kill_strays(child)
             self._drain(child)
@@ -670,11 +670,10 @@ class PoolBackend(Backend):
         else:
             self._events.append(TroubleSeen(str(error)))
 
-    def _child_ready(self, child: Child, private: object, resident: object) -> None:
-        assert isinstance(private, int)  # noqa: S101  our own worker's
-        assert isinstance(resident, int)  # noqa: S101
+    def _child_ready(self, child: Child, *facts: object) -> None:
         child.is_ready = True
-        child.ready_private, child.ready_resident = private, resident
+        # The keeper tells the pid too, but on another socket: outcomes may be read before that.
+        child.pid, child.ready_private, child.ready_resident = facts  # type: ignore[assignment]  # our own worker's ints
         if child.inflight:
             self._expect(child, next(iter(child.inflight.values())), monotonic())
 
@@ -728,6 +727,7 @@ class PoolBackend(Backend):
         """See what a child is at: report the start, take back what is stuck behind it, hold it to its limits."""
         self._drain(child)
         if not child.inflight or child.is_dying:
+            child.check_at = math.inf  # What was to be looked at was taken back: without this the loop would spin.
             return
         head = next(iter(child.inflight.values()))
         running, since, *_ = child.page.read()
