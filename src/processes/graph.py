@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from processes.exceptions import CircularDependencyError, DependencyNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
 
 def key_of(name: str) -> str:
@@ -17,19 +17,19 @@ def key_of(name: str) -> str:
     return name.casefold()
 
 
-def check_dependencies(dependencies: Mapping[str, Collection[str]], names: Mapping[str, str]) -> None:
+def check_dependencies(dependencies: Mapping[str, Collection[str]], name: Callable[[str], str]) -> None:
     """
     Every dependency is there.
 
     Args:
         dependencies: {key of a task: keys it waits for}, in the order given by the user.
-        names: {key: name as written} of all tasks and all dependencies.
+        name: The name as written of a task's or dependency's key; asked only for an error's text.
 
     Raises:
         DependencyNotFoundError: It names all gaps at once.
     """
     gaps = [
-        (names[task], names[wanted])
+        (name(task), name(wanted))
         for task, wants in dependencies.items()
         for wanted in wants
         if wanted not in dependencies
@@ -38,7 +38,7 @@ def check_dependencies(dependencies: Mapping[str, Collection[str]], names: Mappi
         raise DependencyNotFoundError(*gaps[0], missing=gaps)
 
 
-def topological_order(dependencies: Mapping[str, Collection[str]], names: Mapping[str, str]) -> list[str]:
+def topological_order(dependencies: Mapping[str, Collection[str]], name: Callable[[str], str]) -> list[str]:
     """
     Order tasks: those without dependencies as given, then each when its last dependency has been placed.
 
@@ -49,11 +49,12 @@ def topological_order(dependencies: Mapping[str, Collection[str]], names: Mappin
     for key in dependencies:  # First all of them bare: the sorter starts with the order in which it met them.
         sorter.add(key)
     for key, wants in dependencies.items():
-        sorter.add(key, *wants)
+        if wants:
+            sorter.add(key, *wants)
     try:
         return list(sorter.static_order())
     except graphlib.CycleError as error:
-        circle = " -> ".join(names[key] for key in reversed(error.args[1]))
+        circle = " -> ".join(name(key) for key in reversed(error.args[1]))
         msg = f"Circular dependency detected. Tasks wait for each other: {circle}. Drop one of these dependencies."
         raise CircularDependencyError(msg) from None
 

@@ -159,7 +159,7 @@ class Process:
         self._wants[key] = (*before, wanted)
         try:
             if wanted == key or key in graph.reachable([wanted], self._wants):
-                graph.topological_order(self._wants, self._names())
+                graph.topological_order(self._wants, self._name)
         except CircularDependencyError:
             self._wants[key] = before
             raise
@@ -287,18 +287,19 @@ class Process:
         return key
 
     def _check_graph(self) -> None:
-        graph.check_dependencies(self._wants, self._names())
-        self._order = graph.topological_order(self._wants, self._names())
+        graph.check_dependencies(self._wants, self._name)
+        self._order = graph.topological_order(self._wants, self._name)
 
-    def _names(self) -> dict[str, str]:
-        names = {
-            key_of(wanted.task_name): wanted.task_name for task in self._tasks.values() for wanted in task.dependencies
-        }
-        return {**names, **{key: task.name for key, task in self._tasks.items()}}
+    def _name(self, key: str) -> str:
+        """A name as it was written, of a task or of a dependency that is missing."""
+        if key in self._tasks:
+            return self._tasks[key].name
+        wanted = (dependency.task_name for task in self._tasks.values() for dependency in task.dependencies)
+        return next((name for name in wanted if key_of(name) == key), key)
 
     def _ordered(self) -> list[str]:
         if self._order is None:
-            self._order = graph.topological_order(self._wants, self._names())
+            self._order = graph.topological_order(self._wants, self._name)
         return self._order
 
     def _changed(self) -> None:

@@ -367,7 +367,7 @@ def _check_characters(name: str) -> None:
     if not name:
         msg = "Task name cannot be empty."
         raise ValueError(msg)
-    if any(unicodedata.category(character) == "Cc" for character in name):
+    if not name.isprintable() and any(unicodedata.category(character) == "Cc" for character in name):
         msg = f"Task name cannot contain control characters. Got {name!r}"
         raise ValueError(msg)
 
