@@ -70,17 +70,21 @@ def await_burial(folder: str, count: int) -> None:
 @every_method
 def test_deadline_kills_what_runs_and_skips_the_rest(method: str, tmp_path: Path) -> None:
     """Running attempts fail with the run's deadline, with all their processes; what never began is skipped."""
-    tasks = [Task(name, STUBBORN[name][0], args=(str(tmp_path),)) for name in ("daemon", "gil")]
+    stubborn = {name: tmp_path / name for name in ("daemon", "gil")}
+    for folder in stubborn.values():
+        folder.mkdir()
+    tasks = [Task(name, STUBBORN[name][0], args=(str(folder),)) for name, folder in stubborn.items()]
     tasks += [Task(f"square{number}", square, args=(number,)) for number in range(5)]
     process = Process(tasks)
-    report = process.run(pool(method), deadline=2.0)
+    report = process.run(pool(method), deadline=3.0)
     assert failures(report) == {"daemon": "TaskTimeoutError", "gil": "TaskTimeoutError"}
     error = process.runner.results["gil"].exception
     assert isinstance(error, TaskTimeoutError)
     assert error.is_deadline
     assert set(report.skipped) == {f"square{number}" for number in range(5)}
-    assert len(pids_in(tmp_path)) == 3
-    assert living(list(pids_in(tmp_path).values())) == []
+    noted = {name: list(pids_in(folder).values()) for name, folder in stubborn.items()}
+    assert {name: len(pids) for name, pids in noted.items()} == {name: STUBBORN[name][1] for name in stubborn}
+    assert {name: living(pids) for name, pids in noted.items()} == {name: [] for name in stubborn}
 
 
 @every_method
