@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import enum
 import json
@@ -281,6 +282,29 @@ class ProcessExecutionReport:
             "schema_version": SCHEMA_VERSION,
         }
         return json.dumps(_plain(document), indent=indent, **dumps_kwargs)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportContent:
+    """What a report that is sent tells of each failure."""
+
+    #: The traceback's text.
+    show_traceback: bool = True
+    #: The locals of the chosen frame, and where it was.
+    show_traced_vars: bool = True
+
+
+class ReportChannel(abc.ABC):
+    """Where a report can be sent; derive from it for a channel of your own."""
+
+    @abc.abstractmethod
+    def send_report(self, report: ProcessExecutionReport, *, errors_only: bool) -> None:
+        """
+        Send the report, only its failures with `errors_only`.
+
+        Raises:
+            Exception: Whatever went wrong: `ProcessExecutionReport.notify` catches and tells it.
+        """
 
 
 def _entry_json(entry: TaskReportEntry) -> dict[str, object]:
