@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_RETRY_ON: tuple[type[BaseException], ...] = (ConnectionError, TimeoutError)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: see events
 class Call:
     """What a task calls, as the user gave it. Everything here is the user's."""
 

@@ -99,11 +99,9 @@ class Child:
         self.resident = 0
 
     def place(self, placed: Placed) -> None:
-        """Put an attempt into the channel, or behind what waits for room in it."""
+        """Take an attempt, which `flush` sends."""
         self.inflight[placed.attempt_id] = placed
         self.outbox.append(placed)
-        if len(self.outbox) == 1:  # What waits already waits for room, of which the selector tells.
-            self.flush()
 
     def flush(self) -> None:
         """Send what fits."""

@@ -3,6 +3,9 @@ One vocabulary between the backends, the runner and the scheduler: what happened
 
 Pure. Events are in the past tense and come from a backend; commands are imperative and come from the scheduler. What
 an event carries for the report (values, failures, measures) passes the scheduler unseen.
+
+Nobody changes one, but they are not frozen: a frozen dataclass takes five times as long to make (0.9 us), and each
+attempt makes four of them.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ class Measure(NamedTuple):
 # ---- what happened ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AttemptStarted:
     """An attempt has begun to run. A backend may leave it out where the end follows at once."""
 
@@ -53,7 +56,7 @@ class AttemptStarted:
     worker_pid: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AttemptSucceeded:
     """An attempt returned; `value` is the backend's handle of the result."""
 
@@ -62,7 +65,7 @@ class AttemptSucceeded:
     measure: Measure
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AttemptFailed:
     """
     An attempt ended without a result.
@@ -80,33 +83,33 @@ class AttemptFailed:
     was_made: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AttemptReturned:
     """An attempt was not made, through no fault of its task: it is to be placed again and does not count."""
 
     attempt_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SlotsChanged:
     """The backend takes another number of attempts at a time."""
 
     slots: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TimePassed:
     """Nothing happened but the time that the scheduler waited for."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunBroken:
     """The backend cannot go on: what runs is lost, nothing more can start."""
 
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RecordLogged:
     """A task logged something. Not for the scheduler."""
 
@@ -114,7 +117,7 @@ class RecordLogged:
     record: dict[str, object]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TroubleSeen:
     """Something of the run's own went wrong and was mended. Not for the scheduler."""
 
@@ -144,7 +147,7 @@ class SkipReason(enum.Enum):
     BROKEN = "broken"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StartAttempt:
     """Place attempt `number` (from 1) of a task."""
 
@@ -153,14 +156,14 @@ class StartAttempt:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CancelAttempt:
     """The run's deadline has passed: end this attempt; its end is still reported."""
 
     attempt_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RetryTask:
     """Attempt `number` failed and another follows after `delay` seconds."""
 
@@ -169,7 +172,7 @@ class RetryTask:
     delay: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FinishTask:
     """A task has come to its end; attempt `number` was its last."""
 
@@ -178,7 +181,7 @@ class FinishTask:
     succeeded: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SkipTask:
     """A task will not run; `culprit` is the task whose failure it is due to, where there is one."""
 
@@ -187,7 +190,7 @@ class SkipTask:
     culprit: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReleaseValue:
     """Nobody needs the task's result any more."""
 

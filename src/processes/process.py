@@ -16,9 +16,9 @@ from processes.exceptions import (
     WorkerStartError,
 )
 from processes.graph import key_of
-from processes.report import Facts, ProcessExecutionReport, TaskReportEntry, TaskResult
+from processes.report import Facts, ProcessExecutionReport, TaskResult, elapsed, entry_of
 from processes.runner import Plan
-from processes.spec import name_of, require, require_int
+from processes.spec import require, require_int
 from processes.task import Task, TaskDependency
 from processes.usage import usable_cpus
 
@@ -200,10 +200,10 @@ class Process:
         backend = self._backend(parallel, _checked_workers(max_workers))
         self._check_enforced(backend)
         self.runner = ProcessRunner(self)
-        outcome = runner.run(self._plan(), backend, deadline=deadline, fail_fast=fail_fast)
-        tasks = self.tasks
-        self.runner.take_in(tasks, outcome, backend)
-        report = self._report(tasks, outcome, backend)
+        plan = self._plan()
+        outcome = runner.run(plan, backend, deadline=deadline, fail_fast=fail_fast)
+        self.runner.take_in(self.tasks, outcome, backend)
+        report = self._report(plan, outcome, backend)
         if isinstance(outcome.broken, WorkerStartError):
             outcome.broken.report = report
             raise outcome.broken
@@ -251,11 +251,10 @@ class Process:
             impact,
         )
 
-    def _report(self, tasks: list[Task], outcome: Outcome, backend: Backend) -> ProcessExecutionReport:
-        entries = {
-            task.name: _entry(task, record, backend, outcome.clock_offset)
-            for task, record in zip(tasks, outcome.records, strict=True)
-        }
+    def _report(self, plan: Plan, outcome: Outcome, backend: Backend) -> ProcessExecutionReport:
+        offset, fetch = outcome.clock_offset, backend.fetch
+        pairs = zip(plan.calls, outcome.records, strict=True)
+        entries = {call.name: entry_of(Facts(call, record, offset, fetch)) for call, record in pairs}
         return ProcessExecutionReport(entries, self.name, tuple(outcome.warnings))
 
     # ---- log files ---------------------------------------------------------------------------------------------------
@@ -357,7 +356,7 @@ class _LazyTaskResult(TaskResult):
         self.exception = record.error
         self.status = record.status
         self.error_data = record.error_data
-        self.elapsed_seconds = _elapsed(record)
+        self.elapsed_seconds = elapsed(record.attempts)
         self.attempts = len(record.attempts)
 
     @property
@@ -370,48 +369,6 @@ class _LazyTaskResult(TaskResult):
     @result.setter
     def result(self, value: Any) -> None:  # noqa: ANN401
         self._result = value
-
-
-def _entry(task: Task, record: TaskRecord, backend: Backend, offset: float) -> TaskReportEntry:
-    attempts = record.attempts
-    if not attempts:
-        return TaskReportEntry(
-            task.name,
-            name_of(task.func),
-            task.args,
-            task.kwargs,
-            record.status,
-            0.0,
-            0,
-            error=record.error_data,
-            why=record.why,
-        )
-    handle = record.handle if record.status is TaskStatus.SUCCESS else None
-    facts: Any = Facts(attempts, offset, backend.fetch, handle)  # It becomes what each field declares when read.
-    return TaskReportEntry(
-        task.name,
-        name_of(task.func),
-        task.args,
-        task.kwargs,
-        record.status,
-        _elapsed(record),
-        len(attempts),
-        facts,
-        record.error_data,
-        facts,
-        facts,
-        attempts[-1][0].worker_pid,
-        facts,
-        facts,
-        record.why,
-    )
-
-
-def _elapsed(record: TaskRecord) -> float:
-    elapsed = 0.0
-    for measure, _ in record.attempts:
-        elapsed += measure.ended_at - measure.started_at
-    return elapsed
 
 
 def _check_task_list(tasks: list[Task]) -> None:

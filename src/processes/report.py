@@ -99,38 +99,79 @@ class AttemptRecord:
 
 
 class Facts:
-    """What an entry's lazy fields are made of when somebody first reads them: it stands in all their places."""
+    """What an entry's fields are made of when they are first read: of most entries a part is read, or nothing."""
 
-    __slots__ = ("attempts", "clock_offset", "fetch", "handle")
+    __slots__ = ("call", "clock_offset", "fetch", "record")
 
     def __init__(
         self,
-        attempts: Sequence[tuple[Measure, Failure | None]],
+        call: Any,  # noqa: ANN401  name, func, args and kwargs of the task, as they were when the run began
+        record: Any,  # noqa: ANN401  status, attempts, handle, error_data and why, as the run left them
         clock_offset: float,
         fetch: Callable[[Any], object],
-        handle: object,
     ) -> None:
-        """Attempts of a task, seconds to add to their instants, and how to get at the result; None is no result."""
-        self.attempts = attempts
+        """A task's call and record, seconds to add to its instants, and how to get at a result's handle."""
+        self.call = call
+        self.record = record
         self.clock_offset = clock_offset
         self.fetch = fetch
-        self.handle = handle
+
+    def name(self) -> str:
+        """The task's name."""
+        return self.call.name  # type: ignore[no-any-return]
+
+    def function(self) -> str:
+        """Name of its function."""
+        return name_of(self.call.func)
+
+    def args(self) -> tuple[object, ...]:
+        """The task's own arguments."""
+        return self.call.args  # type: ignore[no-any-return]
+
+    def kwargs(self) -> dict[str, object]:
+        """The task's own keyword arguments."""
+        return self.call.kwargs  # type: ignore[no-any-return]
+
+    def status(self) -> TaskStatus:
+        """How it ended."""
+        return self.record.status  # type: ignore[no-any-return]
+
+    def elapsed_seconds(self) -> float:
+        """All attempts together."""
+        return elapsed(self.record.attempts)
+
+    def attempts(self) -> int:
+        """How many were made."""
+        return len(self.record.attempts)
 
     def result(self) -> object:
         """What the task returned."""
-        return None if self.handle is None else self.fetch(self.handle)
+        succeeded = self.record.status is TaskStatus.SUCCESS
+        return self.fetch(self.record.handle) if succeeded and self.record.handle is not None else None
 
-    def started_at(self) -> datetime:
+    def error(self) -> ErrorData | None:
+        """What went wrong."""
+        return self.record.error_data  # type: ignore[no-any-return]
+
+    def started_at(self) -> datetime | None:
         """When the first attempt began."""
-        return datetime.fromtimestamp(self.attempts[0][0].started_at + self.clock_offset, UTC)
+        attempts = self.record.attempts
+        return datetime.fromtimestamp(attempts[0][0].started_at + self.clock_offset, UTC) if attempts else None
 
-    def ended_at(self) -> datetime:
+    def ended_at(self) -> datetime | None:
         """When the last attempt ended."""
-        return datetime.fromtimestamp(self.attempts[-1][0].ended_at + self.clock_offset, UTC)
+        attempts = self.record.attempts
+        return datetime.fromtimestamp(attempts[-1][0].ended_at + self.clock_offset, UTC) if attempts else None
 
-    def usage(self) -> Usage:
+    def worker_pid(self) -> int | None:
+        """Where the last attempt was made."""
+        attempts = self.record.attempts
+        return attempts[-1][0].worker_pid if attempts else None
+
+    def usage(self) -> Usage | None:
         """What the last attempt used."""
-        return _usage(self.attempts[-1][0])
+        attempts = self.record.attempts
+        return _usage(attempts[-1][0]) if attempts else None
 
     def attempt_log(self) -> tuple[AttemptRecord, ...]:
         """One record an attempt."""
@@ -143,16 +184,34 @@ class Facts:
                 measure.worker_pid,
                 _usage(measure),
             )
-            for number, (measure, failure) in enumerate(self.attempts, 1)
+            for number, (measure, failure) in enumerate(self.record.attempts, 1)
         )
+
+    def why(self) -> str:
+        """Why it never ran."""
+        return self.record.why  # type: ignore[no-any-return]
+
+
+def elapsed(attempts: Sequence[tuple[Measure, Failure | None]]) -> float:
+    """Seconds that attempts took together."""
+    total = 0.0
+    for measure, _ in attempts:
+        total += measure.ended_at - measure.started_at
+    return total
 
 
 def _usage(measure: Measure) -> Usage:
     return Usage(measure.peak_memory, measure.memory_growth, measure.cpu_user, measure.cpu_system, measure.peak_source)
 
 
+class _MadeLater:
+    """Room for the facts of an entry whose fields are made when they are read."""
+
+    __slots__ = ("_facts",)
+
+
 @dataclass(frozen=True, slots=True)
-class TaskReportEntry:
+class TaskReportEntry(_MadeLater):
     """How one task ended. Sizes are in bytes, times in seconds."""
 
     #: The task's name.
@@ -184,29 +243,40 @@ class TaskReportEntry:
     why: str = ""
 
 
+_set_facts: Callable[[TaskReportEntry, Facts], None] = _MadeLater.__dict__["_facts"].__set__
+_facts_of: Callable[[TaskReportEntry], Facts] = _MadeLater.__dict__["_facts"].__get__
+_set_status: Callable[[TaskReportEntry, TaskStatus], None] = TaskReportEntry.__dict__["status"].__set__
+
+
+def entry_of(facts: Facts) -> TaskReportEntry:
+    """An entry that makes its fields of the facts when they are read, but its status, which everybody reads."""
+    entry = TaskReportEntry.__new__(TaskReportEntry)
+    _set_facts(entry, facts)
+    _set_status(entry, facts.record.status)
+    return entry
+
+
 def _make_lazy(name: str, make: Callable[[Facts], object]) -> None:
     """
-    Put a property in front of a slot of `TaskReportEntry`, which makes `Facts` into the field's value when first read.
+    Put a property in front of a slot of `TaskReportEntry`, which fills the slot when it is first read.
 
     Done after the class is made, so that `dataclasses.fields`, `==`, `replace`, `asdict` and pickle see plain fields.
     """
     slot = TaskReportEntry.__dict__[name]
 
     def read(entry: TaskReportEntry) -> object:
-        value = slot.__get__(entry)
-        if type(value) is Facts:
-            value = make(value)
+        try:
+            return slot.__get__(entry)
+        except AttributeError:
+            value = make(_facts_of(entry))
             slot.__set__(entry, value)
-        return value
+            return value
 
     setattr(TaskReportEntry, name, property(read, slot.__set__))
 
 
-_make_lazy("result", Facts.result)
-_make_lazy("started_at", Facts.started_at)
-_make_lazy("ended_at", Facts.ended_at)
-_make_lazy("usage", Facts.usage)
-_make_lazy("attempt_log", Facts.attempt_log)
+for _field in dataclasses.fields(TaskReportEntry):
+    _make_lazy(_field.name, getattr(Facts, _field.name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+#: A further attempt follows at once.
+NO_DELAYS = (0.0,)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)  # not frozen: see events
 class TaskSpec:
     """One task of a run, without anything of the user's: function and arguments stay with the backend."""
 
@@ -17,7 +20,7 @@ class TaskSpec:
     #: Further attempts after the first.
     retries: int = 0
     #: Seconds to wait before each further attempt; one for all, or one each.
-    retry_delays: tuple[float, ...] = (0.0,)
+    retry_delays: tuple[float, ...] = NO_DELAYS
     #: Whether the report keeps the result; if not, it is freed when its last consumer has ended.
     keep_result: bool = True
 

@@ -18,9 +18,9 @@ from processes.events import TaskStatus
 from processes.exceptions import CircularDependencyError
 from processes.failure import of_error
 from processes.graph import key_of
-from processes.report import TaskResult
+from processes.report import TaskResult, elapsed
 from processes.runner import Plan
-from processes.spec import Injection, TaskSpec, name_of, require, require_callable
+from processes.spec import NO_DELAYS, Injection, TaskSpec, name_of, require, require_callable
 from processes.usage import parse_size
 
 if TYPE_CHECKING:
@@ -294,10 +294,13 @@ class Task:
         return TaskSpec(self.name, wanted, self.retries, self._delays(), self.keep_result)
 
     def _delays(self) -> tuple[float, ...]:
+        if self.retry_delay == 0.0:
+            return NO_DELAYS
         if not callable(self.retry_delay):
             return (float(self.retry_delay),)
-        return tuple(_checked_delay(self.name, self.retry_delay(number)) for number in range(1, self.retries + 1)) or (
-            0.0,
+        return (
+            tuple(_checked_delay(self.name, self.retry_delay(number)) for number in range(1, self.retries + 1))
+            or NO_DELAYS
         )
 
     def run(self, executing_process: HasResults | None = None) -> TaskResult:
@@ -349,8 +352,8 @@ class Task:
 def result_of(outcome: Outcome, task: int) -> TaskResult:
     """A task's record as a TaskResult."""
     record: TaskRecord = outcome.records[task]
-    elapsed = sum(measure.ended_at - measure.started_at for measure, _ in record.attempts)
-    return TaskResult(record.status, record.handle, record.error, record.error_data, elapsed, len(record.attempts))
+    seconds = elapsed(record.attempts)
+    return TaskResult(record.status, record.handle, record.error, record.error_data, seconds, len(record.attempts))
 
 
 def _checked_name(name: object) -> str:

@@ -7,6 +7,7 @@ import pickle
 from dataclasses import FrozenInstanceError, asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from processes.report import (
     ProcessExecutionReport,
     TaskReportEntry,
     TaskResult,
+    entry_of,
 )
 from processes.usage import Usage
 
@@ -71,25 +73,19 @@ class Source:
         return self.value
 
 
+CALL = SimpleNamespace(name="ok", func=SimpleNamespace(__name__="func"), args=(1, "a"), kwargs={"k": [2]})
+
+
+def record(handle: object = "handle", **changes: object) -> SimpleNamespace:
+    """What a run left of the task."""
+    left = {"status": TaskStatus.SUCCESS, "attempts": ATTEMPTS, "handle": handle, "error_data": None, "why": ""}
+    return SimpleNamespace(**left | changes)
+
+
 def lazy_entry() -> tuple[TaskReportEntry, Source]:
     """The same as `entry()`, of which nothing that costs has been made yet."""
     source = Source({"answer": 42})
-    facts: Any = Facts(ATTEMPTS, OFFSET, source.fetch, "handle")
-    made = TaskReportEntry(
-        "ok",
-        "func",
-        (1, "a"),
-        {"k": [2]},
-        TaskStatus.SUCCESS,
-        1.5,
-        2,
-        result=facts,
-        started_at=facts,
-        ended_at=facts,
-        worker_pid=17,
-        usage=facts,
-        attempt_log=facts,
-    )
+    made = entry_of(Facts(CALL, record(), OFFSET, source.fetch))
     return made, source
 
 
@@ -160,7 +156,7 @@ def test_entry_result_that_cannot_be_made_raises_each_time() -> None:
     def explode(handle: object) -> object:
         raise ZeroDivisionError
 
-    made = entry(result=Facts(ATTEMPTS, OFFSET, explode, "handle"))
+    made = entry_of(Facts(CALL, record(), OFFSET, explode))
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
             _ = made.result
@@ -216,7 +212,7 @@ def test_entry_matches_by_position() -> None:
             pytest.fail("no match")
 
 
-@pytest.mark.parametrize("name", ["result", "started_at", "ended_at", "usage", "attempt_log"])
+@pytest.mark.parametrize("name", OLD_FIELDS + NEW_FIELDS)
 def test_entry_fields_that_cost_are_made_when_read(name: str) -> None:
     """Each by itself, whichever is read first, and the same object each time."""
     made, _ = lazy_entry()
@@ -227,9 +223,18 @@ def test_entry_fields_that_cost_are_made_when_read(name: str) -> None:
 def test_entry_without_a_result_has_none() -> None:
     """A task that failed, or whose result is not kept: there is nothing to fetch."""
     source = Source("never")
-    made = entry(result=Facts(ATTEMPTS, OFFSET, source.fetch, None))
+    made = entry_of(Facts(CALL, record(handle=None), OFFSET, source.fetch))
     assert made.result is None
     assert source.reads == 0
+
+
+def test_entry_of_a_skipped_task_has_no_times() -> None:
+    """No attempt was made, so there is nothing to measure, and it tells why."""
+    left = record(None, status=TaskStatus.SKIPPED, attempts=[], why="it depends on 'a', which failed")
+    made = entry_of(Facts(CALL, left, OFFSET, Source("never").fetch))
+    assert made == TaskReportEntry(
+        "ok", "func", (1, "a"), {"k": [2]}, TaskStatus.SKIPPED, 0.0, 0, why="it depends on 'a', which failed"
+    )
 
 
 # ---- a report --------------------------------------------------------------------------------------------------------

@@ -207,6 +207,7 @@ class PoolBackend(Backend):
         self._events: list[BackendEvent] = []
         self._estimate: float | None = None  # seconds that an attempt takes of late
         self._depth = 1  # so many attempts go into one channel
+        self._unsent: set[Child] = set()  # children for which attempts were placed since the last wait
         self._grown: set[int] = set()  # ids of children that are to be replaced once they idle
         self._startup_stderr = self._real_stderr = -1
         self._is_broken = False
@@ -277,6 +278,7 @@ class PoolBackend(Backend):
         """Wait once for messages, deaths and the next instant at which a child has to be looked at."""
         for child_id in self._grown and list(self._grown):
             self._retire_grown(child_id)
+        self._send_placed()
         while not self._events:
             now = monotonic()
             next_at = self._next_check(until)
@@ -588,10 +590,21 @@ class PoolBackend(Backend):
         self._where[job.attempt_id] = child
         was_idle = not child.inflight
         child.place(placed)
-        if child.outbox:
-            self._poll.modify(child.channel.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        self._unsent.add(child)
         if was_idle and child.is_ready:
             self._expect(child, placed, monotonic())
+
+    def _send_placed(self) -> None:
+        """
+        Send what was placed since the last wait.
+
+        Together: a worker that is woken for one attempt has done it before the next is sent, and sleeps again.
+        """
+        for child in self._unsent:
+            child.flush()
+            if child.outbox:
+                self._poll.modify(child.channel.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        self._unsent.clear()
 
     def _expect(self, child: Child, head: Placed, since: float) -> None:
         """Look at the child when its first attempt, which began at `since` at the earliest, is no longer short."""
@@ -833,6 +846,7 @@ class PoolBackend(Backend):
 
     def _remove(self, child: Child) -> None:
         self._unwatch(child.channel.fileno())
+        self._unsent.discard(child)
         self._grown.discard(child.id)
         del self._children[child.id]
         child.close()
