@@ -2,8 +2,7 @@
 One worker seen from its parent: its channel, its page, what was placed with it, and its end.
 
 Runs in the parent. Nothing of a child is shared with another child, so it may die at any instruction and nobody else
-notices. The parent keeps a duplicate of the worker's receiving end: what the worker has not received yet can be taken
-back by receiving it here, since the kernel gives each datagram to one of the two.
+notices. What was placed with it stands in its page, or in the channel where it is long; see there who owns it when.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from processes import wire
+from processes.page import MESSAGE_MAX, Page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +35,8 @@ class Placed:
     __slots__ = (
         "attempt_id",
         "call",
+        "datagram",
         "descriptors",
-        "encoded",
         "function",
         "keep",
         "next_sample",
@@ -49,7 +49,7 @@ class Placed:
         """Nothing is sent yet."""
         self.attempt_id = attempt_id
         self.call = call
-        self.encoded = b""
+        self.datagram = b""
         self.descriptors: Sequence[int] = ()
         self.keep: object = None  # the values whose descriptors travel; until they are sent they must stay open
         self.function = 0  # number of the function whose pickle this job carries, or 0
@@ -70,22 +70,28 @@ class Child:
             OSError: No descriptors are left.
         """
         self.id = child_id
-        self.channel, self.spare = wire.channel_pair()
+        self.channel, self._end = wire.channel_pair()
+        self.tokens = self._page_fd = -1
         try:
-            self.page_fd = wire.Page.create()
-            self.page = wire.Page(self.page_fd)
+            self.tokens = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self._page_fd = Page.create()
+            self.page = Page(self._page_fd)
             # How the page shows in /proc/PID/maps of whoever has it: inode, then name.
-            self.page_mark = re.compile(rf" {os.fstat(self.page_fd).st_ino} +/memfd:processes-page")
+            self.page_mark = re.compile(rf" {os.fstat(self._page_fd).st_ino} +/memfd:processes-page")
         except BaseException:
             self.channel.close()
-            self.spare.close()
+            self.forget_ends()
+            wire.close_all([self.tokens])
             raise
         self.pid = 0
         self.pidfd = -1
         self.is_ready = False
         self.is_dying = False
         self.inflight: dict[int, Placed] = {}  # {attempt id: what was placed}, in the order in which they will run
-        self.outbox: deque[Placed] = deque()  # those of them that did not fit into the channel yet
+        self._unsent: list[Placed] = []  # the last of them, of which it has not been told
+        self._given = 0  # of how many it has been told, less those that were taken back
+        self.outbox: deque[Placed] = deque()  # those of which it was told, and that wait for room in the channel
+        self.told = 0  # outcomes in its page that were taken in
         # Numbers of the functions and profiles it has: those that came with an attempt that has succeeded. Until then
         # each attempt carries them, since the one that carried them first may be taken back and the next one not.
         self.functions: set[int] = set()
@@ -98,17 +104,44 @@ class Child:
         self.ready_resident = 0
         self.resident = 0
 
+    def ends(self) -> tuple[int, int, int]:
+        """What the process is started with: the descriptors of its channel's end, of its page, and of its tokens."""
+        return self._end.fileno(), self._page_fd, self.tokens
+
+    def forget_ends(self) -> None:
+        """The process has them."""
+        self._end.close()
+        if self._page_fd >= 0:
+            os.close(self._page_fd)
+            self._page_fd = -1
+
     def place(self, placed: Placed) -> None:
         """Take an attempt, which `flush` sends."""
         self.inflight[placed.attempt_id] = placed
-        self.outbox.append(placed)
+        self._unsent.append(placed)
 
     def flush(self) -> None:
-        """Send what fits."""
+        """Tell the process of what was placed, all at once: what woke it for one would find it asleep for the next."""
+        if not self._unsent:
+            return
+        for placed in self._unsent:
+            is_short = len(placed.datagram) <= MESSAGE_MAX and not placed.descriptors
+            self.page.put_job(self._given, placed.attempt_id, placed.datagram if is_short else b"")
+            self._given += 1
+            if is_short:
+                self._forget_message(placed)
+            else:
+                self.outbox.append(placed)
+        os.eventfd_write(self.tokens, len(self._unsent))
+        self._unsent.clear()
+        self.fill_channel()
+
+    def fill_channel(self) -> None:
+        """Send of what waits for the channel as much as fits."""
         while self.outbox:
             placed = self.outbox[0]
             try:
-                if not self.channel.send(placed.encoded, placed.descriptors, wait=False):
+                if not self.channel.send(placed.datagram, placed.descriptors, wait=False):
                     return
             except OSError:  # It is dead or dying: what is in flight goes back when its end is confirmed.
                 return
@@ -116,23 +149,29 @@ class Child:
             self._forget_message(placed)
 
     def take_back(self) -> list[Placed]:
-        """Everything that the worker has not received, out of its channel."""
-        taken = list(self.outbox)
-        self.outbox.clear()
-        for placed in taken:
-            self._forget_message(placed)
-        while True:
-            try:
-                message = self.spare.receive(wait=False)
-            except (EOFError, OSError):
-                break
-            if message is None:
-                break
-            wire.close_all(message.descriptors)
-            taken.append(self.inflight[message.id])
+        """
+        All attempts that the process has not begun.
+
+        Messages that are in its channel already stay there; the process drops those that it was not to receive.
+        """
+        count = len(self._unsent) + self._revoke()
+        taken = list(self.inflight.values())[len(self.inflight) - count :]
         for placed in taken:
             del self.inflight[placed.attempt_id]
+            self._forget_message(placed)
+        self._unsent.clear()
+        self.outbox = deque(placed for placed in self.outbox if placed.attempt_id in self.inflight)
         return taken
+
+    def _revoke(self) -> int:
+        """Take all tokens that are left."""
+        count = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.eventfd_read(self.tokens)
+                count += 1
+        self._given -= count
+        return count
 
     def stop(self) -> bool:
         """Halt the process; whether it came to a halt, after which its page and channel stand still."""
@@ -168,28 +207,22 @@ class Child:
 
     def close(self) -> None:
         """Free descriptors and mapping."""
-        for placed in self.outbox:
+        for placed in self.inflight.values():
             self._forget_message(placed)
         self.outbox.clear()
         self.channel.close()
-        self.spare.close()
+        self.forget_ends()
         self.page.close()
-        self.close_page_fd()
+        os.close(self.tokens)
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
 
-    def close_page_fd(self) -> None:
-        """The process has its page: nobody needs the descriptor."""
-        if self.page_fd >= 0:
-            os.close(self.page_fd)
-            self.page_fd = -1
-
     @staticmethod
     def _forget_message(placed: Placed) -> None:
-        if placed.descriptors and wire.is_spilled(placed.encoded):
+        if placed.descriptors and wire.is_spilled(placed.datagram):
             os.close(placed.descriptors[-1])
-        placed.encoded, placed.descriptors, placed.keep = b"", (), None
+        placed.datagram, placed.descriptors, placed.keep = b"", (), None
 
     def _process_state(self) -> str:
         """One letter: T is stopped, Z and X are dead. Source: third field of /proc/PID/stat, proc(5)."""

@@ -23,6 +23,7 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from processes import usage, wire, worker
+from processes.page import Page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,9 +167,9 @@ def boot(role: str, setup_fields: tuple[object, ...], descriptors: Sequence[int]
         if role == "keeper":
             _serve(channel, setup)
         else:
-            page = wire.Page(descriptors[2])
+            page = Page(descriptors[2])
             os.close(descriptors[2])
-            worker.main(channel, page, setup, os.getppid())
+            worker.main(channel, page, descriptors[3], setup, os.getppid())
     finally:
         _leave()
 
@@ -203,16 +204,11 @@ class _Keeper:
         """Serve until the parent lets go or dies."""
         worker.reset_signals()
         worker.become_subreaper()
-        # While it imports it waits on nothing, so the kernel has to tell of the parent's death. Later that would be too
-        # rough: the parent may be gone, but what the workers started still has to be buried.
-        worker.die_with_parent()
         parent = self._watch_parent()
-        if parent is None or not self._import_modules():
+        if parent is None:
             return
-        worker.die_with_parent(0)
         self._poll.register(self._channel.fileno(), select.POLLIN)
         self._poll.register(parent, select.POLLIN)
-        worker.redirect(2, self._setup.real_stderr)
         while True:
             for descriptor, _ in self._poll.poll():
                 if descriptor == parent:
@@ -222,8 +218,8 @@ class _Keeper:
                         message = self._channel.receive(wait=False)
                     except (EOFError, OSError):
                         return
-                    if message is not None and not message.is_cut:
-                        self._start(message)
+                    if message is not None and not message.is_cut and not self._obey(message):
+                        return
                 elif descriptor in self._workers:
                     self._reap(descriptor)
 
@@ -243,9 +239,25 @@ class _Keeper:
         # Only now is it sure that the descriptor is the parent's and not that of a later process of the same id.
         return parent if os.getppid() == self._setup.parent_pid else None
 
-    def _import_modules(self) -> bool:
+    def _obey(self, message: wire.Message) -> bool:
+        """Do what the parent asks for; whether this keeper can go on."""
+        if message.kind == wire.START:
+            self._start(message)
+            return True
+        modules, initializer = wire.decode_plain(message)
+        self._setup = self._setup._replace(initializer=initializer)  # type: ignore[arg-type]  # our parent's bytes
+        # While it imports it waits on nothing, so the kernel has to tell of the parent's death. Later that would be too
+        # rough: the parent may be gone, but what the workers started still has to be buried.
+        worker.die_with_parent()
+        if os.getppid() != self._setup.parent_pid or not self._import(modules):  # type: ignore[arg-type]  # a list
+            return False
+        worker.die_with_parent(0)
+        worker.redirect(2, self._setup.real_stderr)
+        return True
+
+    def _import(self, modules: list[str]) -> bool:
         """Import what the run's functions need, saying each name before: the parent judges what goes wrong."""
-        for module in self._setup.modules:
+        for module in modules:
             self._tell(wire.IMPORTING, 0, module)
             # A module that cannot be imported fails the tasks that need it, in the worker, with its own traceback.
             with contextlib.suppress(BaseException):
@@ -262,12 +274,12 @@ class _Keeper:
             self._channel.send(*wire.encode_plain(kind, id_, *facts, descriptors=descriptors))
 
     def _start(self, message: wire.Message) -> None:
-        end, page = message.descriptors
+        end, page, tokens = message.descriptors
         keeper_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
             try:
-                self._become_worker(end, page, keeper_pid)
+                self._become_worker(end, page, tokens, keeper_pid)
             finally:
                 _leave()
         wire.close_all(message.descriptors)
@@ -276,19 +288,19 @@ class _Keeper:
         self._poll.register(pidfd, select.POLLIN)
         self._tell(wire.STARTED, message.id, pid, descriptors=[pidfd])
 
-    def _become_worker(self, end: int, page: int, keeper_pid: int) -> None:
+    def _become_worker(self, end: int, page: int, tokens: int, keeper_pid: int) -> None:
         if self._setup.start_method == "spawn":
             boot = _boot_file(self._setup, "worker")
-            for descriptor in (boot, end, page, self._setup.startup_stderr, self._setup.real_stderr):
+            for descriptor in (boot, end, page, tokens, self._setup.startup_stderr, self._setup.real_stderr):
                 os.set_inheritable(descriptor, True)
-            os.execv(sys.executable, [*_interpreter(), str(boot), str(end), str(page)])
+            os.execv(sys.executable, [*_interpreter(), *map(str, (boot, end, page, tokens))])
         import socket
 
         self._channel.socket.close()
         wire.close_all(list(self._workers))
-        mapped = wire.Page(page)
+        mapped = Page(page)
         os.close(page)
-        worker.main(wire.Channel(socket.socket(fileno=end)), mapped, self._setup, keeper_pid)
+        worker.main(wire.Channel(socket.socket(fileno=end)), mapped, tokens, self._setup, keeper_pid)
 
     def _reap(self, pidfd: int) -> None:
         worker_id, pid = self._workers.pop(pidfd)

@@ -443,6 +443,11 @@ def records_of(destination: Destination | None) -> Iterator[None]:
         _current.destination = before
 
 
+def application_listens() -> bool:
+    """Whether the library's own lines, of INFO, get as far as the application's handlers."""
+    return logging.getLogger(LIBRARY_LOGGER).isEnabledFor(logging.INFO)
+
+
 def wall_clock_offset() -> float:
     """Seconds to add to CLOCK_MONOTONIC for seconds since the epoch."""
     return time.time() - time.monotonic()

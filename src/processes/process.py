@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from processes import graph, runner
+from processes import graph, logs, runner
 from processes.backends.pool import PoolBackend, ProcessPool
 from processes.backends.sequential import SequentialBackend
 from processes.backends.threads import ThreadsBackend
@@ -244,10 +244,11 @@ class Process:
                 dependants.update(graph.dependants_of(self._wants))
             return [self._tasks[key].name for key in graph.reachable([keys[place]], dependants)]
 
+        listens = logs.application_listens()
         return Plan(
             [task.spec(positions) for task in tasks],
             [task.call(positions) for task in tasks],
-            [task.listening_logger() for task in tasks],
+            [task.listening_logger(listens) for task in tasks],
             impact,
         )
 

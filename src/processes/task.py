@@ -253,14 +253,12 @@ class Task:
             self.logger.removeHandler(handler)
             handler.close()
 
-    def listening_logger(self) -> logging.Logger | None:
-        """The logger for a run, its file attached; None where neither a handler nor the application listens."""
+    def listening_logger(self, application_listens: bool) -> logging.Logger | None:
+        """The logger for a run, its file attached; None where neither a handler of it nor the application listens."""
         if self._file is not None and self._file not in self.logger.handlers:
             self.logger.addHandler(self._file)
         has_handlers = self._logger is not None and any(handler is not _NO_FILE for handler in self._logger.handlers)
-        if has_handlers or logging.getLogger(logs.LIBRARY_LOGGER).isEnabledFor(logging.INFO):
-            return self.logger
-        return None
+        return self.logger if has_handlers or application_listens else None
 
     def call(self, positions: Mapping[str, int]) -> Call:
         """What to call; `positions` maps a task's key to its place in the run."""
@@ -322,7 +320,7 @@ class Task:
             except KeyError as error:
                 return self._refused(error, impact)
         bound = dataclasses.replace(call, args=args, kwargs=kwargs)
-        plan = Plan([self.spec({})], [bound], [self.listening_logger()], lambda _: impact)
+        plan = Plan([self.spec({})], [bound], [self.listening_logger(logs.application_listens())], lambda _: impact)
         return result_of(runner.run(plan, SequentialBackend()), 0)
 
     def _injected(self, process: HasResults) -> list[tuple[Injection, object]]:
@@ -343,7 +341,7 @@ class Task:
             failure.traceback_str,
             exception_type=failure.exception_type,
         )
-        logger = self.listening_logger()
+        logger = self.listening_logger(logs.application_listens())
         if logger is not None:
             logger.handle(logs.failure_record(logger, error, data, time.time()))
         return TaskResult.errored(error, error_data=data)

@@ -46,8 +46,9 @@ STARTED = 8  # keeper to parent: a worker's pid and pidfd
 EXITED = 9  # keeper to parent: a worker's status and resource usage
 IMPORTING = 10  # keeper to parent: about to import a module, or "" when done
 TAINTED = 11  # keeper to parent: importing a module left threads; this keeper must not fork
-REFUSED = 12  # worker to parent: part of an attempt was taken back before the rest arrived; it was not made
-DESCRIPTORS = 13  # ahead of a message that has more descriptors than one datagram takes
+TOLD = 12  # worker to parent: so many outcomes stand in the page
+PREPARE = 13  # parent to keeper: modules to import, and the pickled initializer, before the first START
+DESCRIPTORS = 14  # ahead of a message that has more descriptors than one datagram takes
 _KINDS = frozenset(range(JOB, DESCRIPTORS))
 
 # As ints: an enum's `|` costs more than the system call's own overhead.
@@ -60,6 +61,8 @@ _SPILLED = 1  # flag: the body is in the memfd that the last descriptor names
 
 _HEAD = struct.Struct("<BBHQ")  # kind, flags, number of descriptors, id
 _MEASURE = struct.Struct("<ddddQqQ")  # started, ended, cpu user, cpu system, peak, growth, resident
+_SUCCESS = struct.Struct("<IQddddQqQ")  # both of them: its first four bytes as one number, id, measure
+_PLAIN_SUCCESS = bytes([SUCCEEDED, 0, 0, 0])  # no flags, no descriptors
 
 
 class Message(NamedTuple):
@@ -71,8 +74,6 @@ class Message(NamedTuple):
     descriptors: list[int]
     #: Whether descriptors were lost, since this process can open no more: there is nothing then but kind and id.
     is_cut: bool = False
-    #: Whether the descriptors that came ahead are missing: the other side took them back at this very moment.
-    is_torn: bool = False
 
 
 class Channel:
@@ -152,23 +153,22 @@ class Channel:
             if length >= _HEAD.size and self._buffer[0] == DESCRIPTORS:
                 self._keep_ahead(_HEAD.unpack_from(self._buffer)[3], descriptors)
                 continue
-            return self._message(length, descriptors, is_cut=bool(arrived & _CUT))
+            return self._message(self._view[:length], descriptors, is_cut=bool(arrived & _CUT))
 
-    def _message(self, length: int, descriptors: list[int], *, is_cut: bool) -> Message:
-        """What is in the buffer, checked: a task may have written into our channel."""
-        kind, flags, count, id_ = _HEAD.unpack_from(self._buffer)
-        if length < _HEAD.size or kind not in _KINDS or flags > _SPILLED or (flags and not count):
+    def _message(self, datagram: memoryview, descriptors: list[int], *, is_cut: bool) -> Message:
+        try:
+            kind, flags, count, id_ = _unpack_head(datagram)
+        except ValueError:
             close_all(descriptors)
-            msg = f"a datagram that begins with {bytes(self._view[: min(length, _HEAD.size)])!r} is no message"
-            raise ValueError(msg)
+            raise
         if self._ahead[1]:
             descriptors = self._take_ahead(id_) + descriptors
-        if len(descriptors) != count:
+        if is_cut or len(descriptors) != count:
             close_all(descriptors)
-            return Message(kind, id_, b"", [], is_cut=is_cut, is_torn=not is_cut)
+            return Message(kind, id_, b"", [], is_cut=True)
         if flags:
             return Message(kind, id_, _read_all(descriptors.pop()), descriptors)
-        return Message(kind, id_, self._view[_HEAD.size : length], descriptors)
+        return Message(kind, id_, datagram[_HEAD.size :], descriptors)
 
     def close(self) -> None:
         """Close this end and what was received but not taken."""
@@ -187,6 +187,30 @@ class Channel:
             return descriptors
         close_all(descriptors)
         return []
+
+
+def message_of(datagram: bytes | memoryview) -> Message:
+    """
+    The message that `encode` made a datagram of, where it came another way than by a channel.
+
+    Raises:
+        ValueError: It is not a message of ours, or one that has descriptors.
+    """
+    kind, flags, count, id_ = _unpack_head(datagram)
+    if flags or count:
+        msg = "a message with descriptors came without them"
+        raise ValueError(msg)
+    return Message(kind, id_, datagram[_HEAD.size :], [])
+
+
+def _unpack_head(datagram: bytes | memoryview) -> tuple[int, int, int, int]:
+    """Kind, flags, number of descriptors and id, checked: a task may have written where only we write."""
+    if len(datagram) >= _HEAD.size:
+        kind, flags, count, id_ = _HEAD.unpack_from(datagram)
+        if kind in _KINDS and flags <= _SPILLED and (count or not flags):
+            return kind, flags, count, id_
+    msg = f"a datagram that begins with {bytes(datagram[: _HEAD.size])!r} is no message"
+    raise ValueError(msg)
 
 
 def channel_pair() -> tuple[Channel, Channel]:
@@ -263,9 +287,17 @@ class Job(NamedTuple):
     injected: tuple[tuple[Injection, Value], ...]
 
 
-def encode_job(job: Job) -> tuple[bytes, Sequence[int]]:
-    """The job as a datagram; every value must be there until it is sent."""
-    attempt_id, name, function, function_value, profile, profile_value, arguments, injected = job
+def encode_job(
+    attempt_id: int,
+    name: str,
+    function: int,
+    function_value: Value | None,
+    profile: int,
+    profile_value: Value | None,
+    arguments: Value | None,
+    injected: Sequence[tuple[Injection, Value]],
+) -> tuple[bytes, Sequence[int]]:
+    """The fields of a `Job` as a datagram; every value must be there until it is sent."""
     descriptors: list[int] = []
     body = (
         name,
@@ -315,6 +347,21 @@ def decode_success(message: Message, worker_pid: int) -> tuple[Measure, int, Val
     if message.descriptors:
         return measure, resident, MemoryFile(message.descriptors[0])
     return measure, resident, bytes(message.body[_MEASURE.size :])
+
+
+def short_success(datagram: bytes, worker_pid: int) -> tuple[int, Measure, int, bytes]:
+    """
+    (attempt id, measure, resident memory in bytes, the result) of a success without descriptors.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if len(datagram) < _SUCCESS.size or datagram[:4] != _PLAIN_SUCCESS:
+        msg = f"an outcome that begins with {datagram[: _HEAD.size]!r} is no success"
+        raise ValueError(msg)
+    _, attempt_id, started, ended, user, system, peak, growth, resident = _SUCCESS.unpack_from(datagram)
+    measure = Measure(started, ended, worker_pid, user, system, peak, growth, "VmHWM")
+    return attempt_id, measure, resident, datagram[_SUCCESS.size :]
 
 
 def encode_failure(
@@ -371,66 +418,13 @@ class Setup(NamedTuple):
     parent_pid: int
     sys_path: list[str]
     sys_argv: list[str]
-    #: Modules that the keeper imports before it forks.
-    modules: list[str]
     #: {logger name, "" for the root: (level, propagate, disabled)}, and `logging.disable`.
     loggers: dict[str, tuple[int, bool, bool]]
     logging_disabled: int
     #: Whether some task has a file or handler that takes INFO, even where the root's level is higher.
     wants_info: bool
-    #: Pickled (initializer, initargs), or None.
-    initializer: bytes | None
     #: Where a child's stderr goes until it is ready, and where it goes from then on.
     startup_stderr: int
     real_stderr: int
-
-
-# ---- the page --------------------------------------------------------------------------------------------------------
-
-PAGE_SIZE = 4096
-
-
-class Page:
-    """
-    What a worker tells its parent without a message: the attempt it runs, and since when.
-
-    A shared page of memory, written by the worker before it touches the attempt's arguments, read by the parent at any
-    time and after the worker's death. The attempt's id is written last, so that what stands beside it is its own.
-    """
-
-    def __init__(self, fd: int) -> None:
-        """Map the memfd that `Page.create` made; the descriptor stays the caller's."""
-        import mmap
-
-        self._map = mmap.mmap(fd, PAGE_SIZE)
-        self._cells = memoryview(self._map).cast("Q")
-
-    @staticmethod
-    def create() -> int:
-        """A descriptor of a new page."""
-        fd = os.memfd_create("processes-page", os.MFD_CLOEXEC)
-        os.ftruncate(fd, PAGE_SIZE)
-        return fd
-
-    def write(self, attempt_id: int, since: float, cpu_user: float, cpu_system: float, resident: int) -> None:
-        """Begin an attempt: seconds of CLOCK_MONOTONIC, CPU seconds and resident bytes at its start."""
-        cells = self._cells
-        cells[1] = int(since * 1e9)
-        cells[2] = int(cpu_user * 1e6)
-        cells[3] = int(cpu_system * 1e6)
-        cells[4] = resident
-        cells[0] = attempt_id
-
-    def read(self) -> tuple[int, float, float, float, int]:
-        """(attempt id or 0, since, CPU user, CPU system, resident) as `write` was given them."""
-        cells = self._cells
-        while True:  # At most one round more: the worker was about to begin another attempt.
-            attempt_id = cells[0]
-            found = attempt_id, cells[1] / 1e9, cells[2] / 1e6, cells[3] / 1e6, cells[4]
-            if cells[0] == attempt_id:
-                return found
-
-    def close(self) -> None:
-        """Unmap it."""
-        self._cells.release()
-        self._map.close()
+    #: Pickled (initializer, initargs), or None; not known yet when the keeper starts.
+    initializer: bytes | None = None

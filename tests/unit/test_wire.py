@@ -12,7 +12,7 @@ from processes import wire
 from processes.blob import INLINE_MAX, MemoryFile, dump, load
 from processes.events import Measure
 from processes.spec import Injection
-from processes.wire import Channel, Job, Message, Page, channel_pair
+from processes.wire import Channel, Job, Message, channel_pair
 
 LARGE = bytes(range(256)) * 4096  # 1 MiB: no datagram takes it
 MEASURE = Measure(12.25, 13.5, 4711, 0.5, 0.25, 3 * 2**30, -4096, "VmHWM")
@@ -270,7 +270,7 @@ def through(ends: Ends, datagram: bytes, descriptors: object) -> Message:
 def test_job_of_inline_values_is_itself_again(ends: Ends) -> None:
     """All fields, also those that are None."""
     for sent in (job(), job(injected=()), job(function_value=None, profile_value=b"p", arguments=None)):
-        assert wire.decode_job(through(ends, *wire.encode_job(sent))) == sent
+        assert wire.decode_job(through(ends, *wire.encode_job(*sent))) == sent
 
 
 def test_job_with_values_in_memory_finds_each_in_its_place(ends: Ends) -> None:
@@ -283,7 +283,7 @@ def test_job_with_values_in_memory_finds_each_in_its_place(ends: Ends) -> None:
         arguments=values[2],
         injected=((how, values[3]), (how, dump("inline")), (how, values[4])),
     )
-    got = wire.decode_job(through(ends, *wire.encode_job(sent)))
+    got = wire.decode_job(through(ends, *wire.encode_job(*sent)))
     found = [got.function_value, got.profile_value, got.arguments, *(value for _, value in got.injected)]
     loaded = [load(value) for value in found if value is not None]
     assert [value if value == "inline" else value[0] for value in loaded] == [
@@ -303,7 +303,7 @@ def test_job_with_more_inputs_than_descriptors_fit(ends: Ends) -> None:
     values = [MemoryFile(os.memfd_create("input")) for _ in range(3)]
     how = Injection(positional=True, keyword=None)
     sent = job(injected=tuple((how, values[number % 3]) for number in range(300)))
-    got = wire.decode_job(through(ends, *wire.encode_job(sent)))
+    got = wire.decode_job(through(ends, *wire.encode_job(*sent)))
     received = [value.fd for _, value in got.injected if isinstance(value, MemoryFile)]
     assert inodes(received) == inodes([values[number % 3].fd for number in range(300)])
     del got, sent, values
@@ -315,7 +315,7 @@ def test_job_of_any_length_arrives(ends: Ends, name: str) -> None:
     """Many inline values together are more than a datagram takes."""
     how = Injection(positional=False, keyword="k")
     sent = job(injected=tuple((how, bytes([number]) * 100_000) for number in range(1 if name == "inline" else 20)))
-    datagram, descriptors = wire.encode_job(sent)
+    datagram, descriptors = wire.encode_job(*sent)
     assert wire.is_spilled(datagram) == (name == "spilled")
     assert wire.decode_job(through(ends, datagram, descriptors)) == sent
 
@@ -330,6 +330,28 @@ def test_success_brings_measure_and_value(ends: Ends, value: object) -> None:
     measure, resident, got = wire.decode_success(message, 4711)
     ends[1].receive(wait=False)  # The receive buffer is used again: the value must be a copy.
     assert (measure, resident, load(got)) == (MEASURE, 123, value)
+
+
+def test_short_success_is_the_success_again() -> None:
+    """All of it, from the bytes alone."""
+    datagram, _ = wire.encode_success(2**40, MEASURE, 123, dump("small"))
+    attempt_id, measure, resident, value = wire.short_success(datagram, 4711)
+    assert (attempt_id, measure, resident, load(value)) == (2**40, MEASURE, 123, "small")
+
+
+@pytest.mark.parametrize(
+    "datagram",
+    [
+        b"",
+        wire.encode_success(9, MEASURE, 123, b"")[0][:-1],
+        wire.encode_plain(wire.READY, 9, "x" * 100)[0],
+        wire.encode_success(9, MEASURE, 123, MemoryFile(os.memfd_create("value")))[0],
+    ],
+)
+def test_short_success_refuses_anything_else(datagram: bytes) -> None:
+    """Too short, of another kind, or with descriptors that did not come with it."""
+    with pytest.raises(ValueError, match="no success"):
+        wire.short_success(datagram, 4711)
 
 
 @pytest.mark.parametrize("length", [10, len(LARGE)])
@@ -349,38 +371,3 @@ def test_plain_facts_are_the_same_again(ends: Ends, files: list[int], text: str)
     assert wire.decode_plain(message) == (1, text, None)
     assert inodes(message.descriptors) == inodes(files)
     wire.close_all(message.descriptors)
-
-
-# ---- the page --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def page_fd() -> Iterator[int]:
-    """A page's descriptor."""
-    fd = Page.create()
-    yield fd
-    os.close(fd)
-
-
-def test_page_is_empty_at_first(page_fd: int) -> None:
-    """No attempt has begun."""
-    with closing(Page(page_fd)) as page:
-        assert page.read() == (0, 0.0, 0.0, 0.0, 0)
-
-
-def test_page_shows_the_other_side_what_was_written(page_fd: int) -> None:
-    """Seconds to the microsecond at least; the last attempt counts."""
-    with closing(Page(page_fd)) as worker, closing(Page(page_fd)) as parent:
-        worker.write(1, 1.0, 0.0, 0.0, 1)
-        worker.write(2**40, 123_456.789_012, 1.5, 0.25, 3 * 2**30)
-        attempt_id, since, user, system, resident = parent.read()
-        assert (attempt_id, user, system, resident) == (2**40, 1.5, 0.25, 3 * 2**30)
-        assert since == pytest.approx(123_456.789_012, abs=1e-6)
-
-
-def test_page_outlives_its_writer(page_fd: int) -> None:
-    """After a death the parent still reads what ran."""
-    with closing(Page(page_fd)) as parent:
-        with closing(Page(page_fd)) as worker:
-            worker.write(7, 1.0, 0.0, 0.0, 0)
-        assert parent.read()[0] == 7

@@ -1,11 +1,12 @@
 """
 Attempts in child processes of ours: dispatch, limits, take-back, replacement. Runs in the parent.
 
-Who sees what: a worker is told of an attempt by a datagram on its own channel and answers on the same one, in order; it
-writes the attempt's id into its page before it touches the arguments. The keeper tells who was started and who died,
-with exit status and resource usage. From page, channel and status together follows what became of every attempt:
+Who sees what: a worker finds its attempts in its page, or by a datagram on its own channel where they are long, and
+answers the same ways, in order; it writes the attempt's id into its page before it touches the arguments. The keeper
+tells who was started and who died, with exit status and resource usage. From page, channel and status together follows
+what became of every attempt:
 
-- an outcome that can be read from the channel counts, also after the worker's death;
+- an outcome that can be read from channel or page counts, also after the worker's death;
 - the attempt that the page names and that has no outcome was running: it takes the blame, for its time-out, its memory
   limit, the run's deadline, or for the crash;
 - all others never began: they go back to the scheduler and do not count.
@@ -67,6 +68,10 @@ START_METHODS = ("forkserver", "spawn", "fork")
 
 #: An attempt that has run for this long is looked at: its start is reported, what lies behind it is taken back.
 LOOK_AFTER_S = 0.005
+
+#: Behind an attempt that may be long, outcomes may stand in the page of which the worker has not told; so soon a child
+#: that has told nothing is looked at.
+_LOOK_FIRST_S = 0.002
 
 #: So much work, in seconds, is put into a channel at a time: several round trips, well below LOOK_AFTER_S.
 _QUEUED_S = 0.004
@@ -199,7 +204,6 @@ class PoolBackend(Backend):
         self._importing: tuple[str, float] | None = None  # (module, since)
         self._left_out: set[str] = set()  # modules that the keeper is not to import
         self._children: dict[int, Child] = {}  # {child id: child}, the dying included
-        self._where: dict[int, Child] = {}  # {attempt id: the child it was placed with}
         self._next_child = 1
         self._false_starts = 0  # children in a row that died before they ended an attempt
         self._poll = select.epoll()
@@ -228,11 +232,10 @@ class PoolBackend(Backend):
         return taken + max(0, self._max_workers - alive) * depth
 
     def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
-        """Pickle everything, all refusals at once, then start the keeper."""
+        """Start the keeper, and while it does pickle everything, all refusals at once."""
         self._refuse_fork_with_threads()
         self._calls = calls
         self._wants_info = any(destination is not None for destination in destinations)
-        self._prepare(calls)
         self._startup_stderr = os.memfd_create("processes-stderr", os.MFD_CLOEXEC)
         _set_append(self._startup_stderr)
         try:
@@ -240,6 +243,8 @@ class PoolBackend(Backend):
         except OSError:  # The program runs with its stderr closed.
             self._real_stderr = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         self._start_keeper()
+        self._prepare(calls)
+        self._prepare_keeper()
 
     def start(self, job: Job) -> None:
         """Place an attempt with the least busy child, or with a new one."""
@@ -267,7 +272,7 @@ class PoolBackend(Backend):
 
     def cancel(self, attempt_id: int, error: BaseException) -> None:
         """Kill the child that runs it; what was not received yet comes back unmade."""
-        child = self._where.get(attempt_id)
+        child = next((child for child in self._children.values() if attempt_id in child.inflight), None)
         if child is None:
             return
         self._take_back(child)
@@ -311,7 +316,6 @@ class PoolBackend(Backend):
         for child in self._children.values():
             child.close()
         self._children.clear()
-        self._where.clear()
         self._prepared.clear()
         self._poll.close()
         wire.close_all([fd for fd in (self._startup_stderr, self._real_stderr) if fd >= 0])
@@ -392,17 +396,14 @@ class PoolBackend(Backend):
 
     def _start_keeper(self) -> None:
         levels, disabled = logs.snapshot()
-        modules = blob.may_import_elsewhere(self._modules) if self._method == "forkserver" else []
         setup = wire.Setup(
             self._method,
             os.getpid(),
             list(sys.path),
             list(sys.argv),
-            [module for module in modules if module not in self._left_out],
             levels,
             disabled,
             self._wants_info,
-            self._initializer,
             self._startup_stderr,
             self._real_stderr,
         )
@@ -414,6 +415,11 @@ class PoolBackend(Backend):
             raise WorkerStartError(msg) from error
         self._watch(self._keeper.channel.fileno(), self._read_keeper)
         self._watch(self._keeper.pidfd, self._keeper_ended)
+
+    def _prepare_keeper(self) -> None:
+        """Let it import what the functions need, and start the workers that were asked for."""
+        modules = blob.may_import_elsewhere(self._modules) if self._method == "forkserver" else []
+        self._order(wire.PREPARE, 0, [name for name in modules if name not in self._left_out], self._initializer)
         for child in self._children.values():
             if child.pid == 0:
                 self._ask_for(child)
@@ -465,6 +471,7 @@ class PoolBackend(Backend):
             with self.quiet():
                 self._refuse_fork_with_threads()
                 self._start_keeper()
+            self._prepare_keeper()
         except (ValueError, WorkerStartError) as error:
             self._break(error if isinstance(error, WorkerStartError) else WorkerStartError(str(error)))
 
@@ -558,14 +565,23 @@ class PoolBackend(Backend):
         return child
 
     def _ask_for(self, child: Child) -> None:
-        if self._keeper is not None:
-            message = wire.encode_plain(wire.START, child.id, descriptors=[child.spare.fileno(), child.page_fd])
-            with contextlib.suppress(OSError):  # The keeper's end is told by its pidfd; the next one is asked again.
-                self._keeper.channel.send(*message)
+        self._order(wire.START, child.id, descriptors=child.ends())
+
+    def _order(self, kind: int, id_: int, *facts: object, descriptors: Sequence[int] = ()) -> None:
+        """Tell the keeper."""
+        if self._keeper is None:
+            return
+        datagram, sent = wire.encode_plain(kind, id_, *facts, descriptors=descriptors)
+        try:
+            with contextlib.suppress(OSError):  # Its end is told by its pidfd; the next one is asked again.
+                self._keeper.channel.send(datagram, sent)
+        finally:
+            if wire.is_spilled(datagram):
+                os.close(sent[-1])
 
     def _child_started(self, child: Child, pid: int, pidfd: int) -> None:
         child.pid, child.pidfd = pid, pidfd
-        child.close_page_fd()
+        child.forget_ends()
         if child.is_dying:
             child.kill()
 
@@ -575,7 +591,7 @@ class PoolBackend(Backend):
             placed.function, function_value = prepared.function, self._functions[prepared.function]
         if prepared.profile and prepared.profile not in child.profiles:
             placed.profile, profile_value = prepared.profile, self._profiles[prepared.profile]
-        sent = wire.Job(
+        placed.datagram, placed.descriptors = wire.encode_job(
             job.attempt_id,
             placed.call.name,
             prepared.function,
@@ -585,9 +601,8 @@ class PoolBackend(Backend):
             arguments,
             job.inputs,  # type: ignore[arg-type]  # handles of ours are Values
         )
-        placed.encoded, placed.descriptors = wire.encode_job(sent)
-        placed.keep = sent
-        self._where[job.attempt_id] = child
+        if placed.descriptors:
+            placed.keep = function_value, profile_value, arguments, job.inputs
         was_idle = not child.inflight
         child.place(placed)
         self._unsent.add(child)
@@ -595,11 +610,7 @@ class PoolBackend(Backend):
             self._expect(child, placed, monotonic())
 
     def _send_placed(self) -> None:
-        """
-        Send what was placed since the last wait.
-
-        Together: a worker that is woken for one attempt has done it before the next is sent, and sleeps again.
-        """
+        """Tell the children of what was placed since the last wait."""
         for child in self._unsent:
             child.flush()
             if child.outbox:
@@ -607,47 +618,58 @@ class PoolBackend(Backend):
         self._unsent.clear()
 
     def _expect(self, child: Child, head: Placed, since: float) -> None:
-        """Look at the child when its first attempt, which began at `since` at the earliest, is no longer short."""
+        """Look at the child soon after its first attempt, which began at `since` at the earliest."""
         timeout = head.call.timeout
-        child.check_at = since + (LOOK_AFTER_S if timeout is None or timeout > LOOK_AFTER_S else timeout)
+        child.check_at = since + (_LOOK_FIRST_S if timeout is None or timeout > _LOOK_FIRST_S else timeout)
 
     def _read_child(self, child: Child) -> None:
         if child.outbox:
-            child.flush()
+            child.fill_channel()
             if not child.outbox:
                 self._poll.modify(child.channel.fileno(), select.EPOLLIN)
         self._drain(child)
 
     def _drain(self, child: Child) -> None:
-        """Handle every message that the child has sent."""
+        """Handle everything that the child has sent, then the outcomes that stood in its page before."""
+        try:
+            told = child.page.told
+            self._receive_all(child)
+            self._take_outcomes(child, told)
+        except Exception as error:  # noqa: BLE001  a task wrote where only we write, or its memory is corrupt
+            self._events.append(
+                TroubleSeen(f"worker {child.pid} sent what is no message: {type(error).__name__}: {error}")
+            )
+            child.order = (child.page.read()[0], error)
+            child.kill()
+
+    def _receive_all(self, child: Child) -> None:
         receive = child.channel.receive
         while True:
             try:
                 message = receive(wait=False)
-                if message is None:
-                    return
-                self._handle_child(child, message)
             except (EOFError, OSError):
                 return
-            except Exception as error:  # noqa: BLE001  a task wrote into our channel, or its memory is corrupt
-                self._events.append(
-                    TroubleSeen(f"worker {child.pid} sent what is no message: {type(error).__name__}: {error}")
-                )
-                child.order = (child.page.read()[0], error)
-                child.kill()
+            if message is None:
                 return
+            self._handle_child(child, message)
+
+    def _take_outcomes(self, child: Child, count: int) -> None:
+        while child.told < count:
+            datagram = child.page.outcome(child.told)
+            if datagram is None:
+                msg = "an outcome in its page is not whole"
+                raise ValueError(msg)
+            child.told += 1
+            self._succeed(child, *wire.short_success(datagram, child.pid))
 
     def _handle_child(self, child: Child, message: Message) -> None:
         kind = message.kind
         if message.is_cut:
             self._handle_cut(child, message)
         elif kind == wire.SUCCEEDED:
-            measure, child.resident, value = wire.decode_success(message, child.pid)
-            placed = self._end(child, message.id, measure)
-            if placed is not None:
-                child.functions.add(placed.function)
-                child.profiles.add(placed.profile)
-                self._events.append(AttemptSucceeded(message.id, value, _with_sampled(measure, placed)))
+            self._succeed(child, message.id, *wire.decode_success(message, child.pid))
+        elif kind == wire.TOLD:
+            self._take_outcomes(child, message.id)
         elif kind == wire.FAILED:
             measure, child.resident, retryable, fields = wire.decode_failure(message, child.pid)
             placed = self._end(child, message.id, measure)
@@ -661,13 +683,22 @@ class PoolBackend(Backend):
         else:
             self._handle_other(child, message)
 
+    def _succeed(self, child: Child, attempt_id: int, measure: Measure, resident: int, value: Value) -> None:
+        child.resident = resident
+        placed = self._end(child, attempt_id, measure)
+        if placed is None:
+            return
+        if placed.function:
+            child.functions.add(placed.function)
+        if placed.profile:
+            child.profiles.add(placed.profile)
+        if placed.sampled:
+            measure = _with_sampled(measure, placed)
+        self._events.append(AttemptSucceeded(attempt_id, value, measure))
+
     def _handle_other(self, child: Child, message: Message) -> None:
         if message.kind == wire.READY:
             self._child_ready(child, *wire.decode_plain(message))
-        elif message.kind == wire.REFUSED:
-            if child.inflight.pop(message.id, None) is not None:
-                del self._where[message.id]
-                self._events.append(AttemptReturned(message.id))
         elif message.kind == wire.UNFIT:
             (text,) = wire.decode_plain(message)
             self._break(WorkerStartError("the pool's initializer failed", stderr=str(text)))
@@ -695,7 +726,6 @@ class PoolBackend(Backend):
         placed = child.inflight.pop(attempt_id, None)
         if placed is None:
             return None
-        del self._where[attempt_id]
         child.made += 1
         child.is_long = False
         self._false_starts = 0
@@ -781,7 +811,6 @@ class PoolBackend(Backend):
 
     def _take_back(self, child: Child) -> None:
         for placed in child.take_back():
-            del self._where[placed.attempt_id]
             self._events.append(AttemptReturned(placed.attempt_id))
 
     def _kill_attempt(
@@ -813,7 +842,6 @@ class PoolBackend(Backend):
         if placed is not None and is_blamed:
             self._report_start(child, attempt_id, since)
             del child.inflight[attempt_id]
-            del self._where[attempt_id]
             cpu = max(0.0, user - user_before), max(0.0, system - system_before)
             self._blame(child, placed, status, Measure(since, monotonic(), child.pid, *cpu, peak, None, "wait4"))
         elif child.made == 0 and not child.is_dying:
@@ -840,7 +868,6 @@ class PoolBackend(Backend):
 
     def _return_all(self, child: Child) -> None:
         for attempt_id in child.inflight:
-            del self._where[attempt_id]
             self._events.append(AttemptReturned(attempt_id))
         child.inflight.clear()
 

@@ -1,0 +1,128 @@
+"""
+What a parent and one of its workers share in memory: the attempt that runs, attempts to come, outcomes.
+
+Runs on both sides. Small messages take this way instead of the channel: a system call that wakes the other side costs
+as much as all else that is done for a short task. Nothing here can be lost by a death or be seen by two:
+
+- The attempt that runs is written by the worker before it touches the attempt's arguments, and read by the parent at
+  any time, after the worker's death too.
+- Attempts to come stand in slots, and an eventfd counts how many there are. Whoever takes one off the count, which the
+  kernel gives to one side only, owns it: the worker takes the next, the parent takes the last ones back. So the
+  worker's n-th is always in slot n, and what was taken back is overwritten by what follows.
+- Outcomes stand in slots that only the worker writes, and it counts them. Whenever it has no attempt left, has told
+  nothing for a moment, or has something to say on the channel, it sends the count there first, so that order is kept.
+  Whoever reads without being told, as after a death, reads the count, then the channel to its end, then the slots.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import zlib
+
+#: Slots of each kind: as many attempts as may be with a worker at a time, so that no slot is needed twice.
+SLOTS = 64
+
+#: Bytes of a slot. A longer message goes by the channel.
+_SLOT_SIZE = 2048
+
+_HEADER_SIZE = 4096
+_OUTCOMES_AT = _HEADER_SIZE + SLOTS * _SLOT_SIZE
+_SIZE = _OUTCOMES_AT + SLOTS * _SLOT_SIZE
+
+_JOB = struct.Struct("<QI")  # attempt id; length of the message, 0 where it comes by the channel
+_OUTCOME = struct.Struct("<QII")  # number, length and checksum of the message
+_TOLD = 5  # the cell that counts outcomes
+
+#: The longest message that a slot takes.
+MESSAGE_MAX = _SLOT_SIZE - max(_JOB.size, _OUTCOME.size)
+
+
+class Page:
+    """The shared memory of one worker."""
+
+    def __init__(self, fd: int) -> None:
+        """Map the memfd that `Page.create` made; the descriptor stays the caller's."""
+        # All of it at once: the first attempts are not to be charged for memory that is touched first while they run.
+        self._map = mmap.mmap(fd, _SIZE, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        self._view = memoryview(self._map)
+        self._cells = self._view[:_HEADER_SIZE].cast("Q")
+
+    @staticmethod
+    def create() -> int:
+        """A descriptor of a new page."""
+        fd = os.memfd_create("processes-page", os.MFD_CLOEXEC)
+        os.ftruncate(fd, _SIZE)
+        return fd
+
+    # ---- the attempt that runs ---------------------------------------------------------------------------------------
+
+    def write(self, attempt_id: int, since: float, cpu_user: float, cpu_system: float, resident: int) -> None:
+        """
+        Begin an attempt: seconds of CLOCK_MONOTONIC, CPU seconds and resident bytes at its start.
+
+        The attempt's id is written last, so that what stands beside it is its own.
+        """
+        cells = self._cells
+        cells[1] = int(since * 1e9)
+        cells[2] = int(cpu_user * 1e6)
+        cells[3] = int(cpu_system * 1e6)
+        cells[4] = resident
+        cells[0] = attempt_id
+
+    def read(self) -> tuple[int, float, float, float, int]:
+        """(attempt id or 0, since, CPU user, CPU system, resident) as `write` was given them."""
+        cells = self._cells
+        while True:  # At most one round more: the worker was about to begin another attempt.
+            attempt_id = cells[0]
+            found = attempt_id, cells[1] / 1e9, cells[2] / 1e6, cells[3] / 1e6, cells[4]
+            if cells[0] == attempt_id:
+                return found
+
+    # ---- attempts to come --------------------------------------------------------------------------------------------
+
+    def put_job(self, number: int, attempt_id: int, message: bytes) -> None:
+        """Write the job with that number, counted from 0; an empty message says that it comes by the channel."""
+        at = _HEADER_SIZE + number % SLOTS * _SLOT_SIZE
+        _JOB.pack_into(self._view, at, attempt_id, len(message))
+        at += _JOB.size
+        self._view[at : at + len(message)] = message
+
+    def job(self, number: int) -> tuple[int, memoryview]:
+        """(attempt id, message) of a job, valid for as long as it is with the worker."""
+        at = _HEADER_SIZE + number % SLOTS * _SLOT_SIZE
+        attempt_id, length = _JOB.unpack_from(self._view, at)
+        at += _JOB.size
+        return attempt_id, self._view[at : at + length]
+
+    # ---- outcomes ----------------------------------------------------------------------------------------------------
+
+    @property
+    def told(self) -> int:
+        """How many outcomes have been written."""
+        return self._cells[_TOLD]
+
+    def put_outcome(self, message: bytes) -> int:
+        """Write the next outcome; returns how many there are now."""
+        number = self._cells[_TOLD]
+        at = _OUTCOMES_AT + number % SLOTS * _SLOT_SIZE
+        _OUTCOME.pack_into(self._view, at, number, len(message), zlib.crc32(message))
+        at += _OUTCOME.size
+        self._view[at : at + len(message)] = message
+        self._cells[_TOLD] = number + 1
+        return number + 1
+
+    def outcome(self, number: int) -> bytes | None:
+        """The outcome with that number, counted from 0; None where it is not whole, or something else stands there."""
+        at = _OUTCOMES_AT + number % SLOTS * _SLOT_SIZE
+        found, length, checksum = _OUTCOME.unpack_from(self._view, at)
+        at += _OUTCOME.size
+        message = bytes(self._view[at : at + min(length, MESSAGE_MAX)])
+        return message if found == number and zlib.crc32(message) == checksum else None
+
+    def close(self) -> None:
+        """Unmap it."""
+        self._cells.release()
+        self._view.release()
+        self._map.close()

@@ -1,0 +1,110 @@
+"""What one side writes into the page the other reads, whole or not at all."""
+
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from processes.page import MESSAGE_MAX, SLOTS, Page
+
+Sides = tuple[Page, Page]
+
+
+@pytest.fixture
+def page_fd() -> Iterator[int]:
+    """A page's descriptor."""
+    fd = Page.create()
+    yield fd
+    os.close(fd)
+
+
+def test_page_is_empty_at_first(page_fd: int) -> None:
+    """No attempt has begun."""
+    with closing(Page(page_fd)) as page:
+        assert page.read() == (0, 0.0, 0.0, 0.0, 0)
+
+
+def test_page_shows_the_other_side_what_was_written(page_fd: int) -> None:
+    """Seconds to the microsecond at least; the last attempt counts."""
+    with closing(Page(page_fd)) as worker, closing(Page(page_fd)) as parent:
+        worker.write(1, 1.0, 0.0, 0.0, 1)
+        worker.write(2**40, 123_456.789_012, 1.5, 0.25, 3 * 2**30)
+        attempt_id, since, user, system, resident = parent.read()
+        assert (attempt_id, user, system, resident) == (2**40, 1.5, 0.25, 3 * 2**30)
+        assert since == pytest.approx(123_456.789_012, abs=1e-6)
+
+
+def test_page_outlives_its_writer(page_fd: int) -> None:
+    """After a death the parent still reads what ran."""
+    with closing(Page(page_fd)) as parent:
+        with closing(Page(page_fd)) as worker:
+            worker.write(7, 1.0, 0.0, 0.0, 0)
+        assert parent.read()[0] == 7
+
+
+@pytest.fixture
+def sides(page_fd: int) -> Iterator[Sides]:
+    """The page as the parent and the worker have it."""
+    with closing(Page(page_fd)) as parent, closing(Page(page_fd)) as worker:
+        yield parent, worker
+
+
+def test_page_hands_jobs_over_by_number(sides: Sides) -> None:
+    """Each from its own slot; the slots are used again and again."""
+    parent, worker = sides
+    for number in range(3 * SLOTS):
+        parent.put_job(number, 10 + number, b"job %d" % number)
+        attempt_id, message = worker.job(number)
+        assert (attempt_id, bytes(message)) == (10 + number, b"job %d" % number)
+
+
+def test_page_holds_as_many_jobs_as_it_has_slots(sides: Sides) -> None:
+    """None is overwritten while it is with the worker."""
+    parent, worker = sides
+    for number in range(SLOTS):
+        parent.put_job(number, number, bytes([number]) * MESSAGE_MAX)
+    for number in range(SLOTS):
+        attempt_id, message = worker.job(number)
+        assert (attempt_id, bytes(message)) == (number, bytes([number]) * MESSAGE_MAX)
+
+
+def test_page_tells_of_a_job_that_comes_by_the_channel(sides: Sides) -> None:
+    """It has an id and no message."""
+    sides[0].put_job(3, 7, b"")
+    assert (sides[1].job(3)[0], bytes(sides[1].job(3)[1])) == (7, b"")
+
+
+def test_page_hands_outcomes_over_by_number(sides: Sides) -> None:
+    """They are counted, and each is the right one however often the slots were used."""
+    parent, worker = sides
+    assert parent.told == 0
+    for number in range(3 * SLOTS):
+        assert worker.put_outcome(b"%d" % number * 7) == number + 1
+        assert (parent.told, parent.outcome(number)) == (number + 1, b"%d" % number * 7)
+    assert parent.outcome(3 * SLOTS - SLOTS) == b"%d" % (2 * SLOTS) * 7
+
+
+def test_page_does_not_take_another_outcome_for_the_one_asked_for(sides: Sides) -> None:
+    """Neither one of an earlier round nor one of a later."""
+    parent, worker = sides
+    for number in range(SLOTS + 1):
+        worker.put_outcome(b"%d" % number)
+    assert parent.outcome(0) is None
+    assert parent.outcome(SLOTS + 1) is None
+    assert parent.outcome(SLOTS) == b"%d" % SLOTS
+
+
+@pytest.mark.parametrize("at", [0, 3, 8, 12, 16, 20])
+def test_page_does_not_take_a_damaged_outcome(page_fd: int, sides: Sides, at: int) -> None:
+    """Number, length, checksum or message: a task may write anywhere in its memory."""
+    parent, worker = sides
+    worker.put_outcome(b"outcome " * 10)
+    message = parent.outcome(0)
+    assert message is not None
+    whole = os.pread(page_fd, 2**20, 0)
+    start = whole.index(message) - 16
+    assert int.from_bytes(whole[start + 12 : start + 16], "little") == zlib.crc32(message)
+    os.pwrite(page_fd, bytes([whole[start + at] ^ 0x55]), start + at)
+    assert parent.outcome(0) is None
