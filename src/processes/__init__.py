@@ -21,25 +21,29 @@ How a task travels, with the process boundary down the middle:
 6. `report` says what happened, task by task.
 """
 
-from processes.backends.pool import ProcessPool
-from processes.error_data import ErrorData
-from processes.events import TaskStatus
-from processes.exceptions import (
-    CircularDependencyError,
-    DependencyNotFoundError,
-    MemoryLimitError,
-    ProcessesError,
-    RemoteTaskError,
-    TaskNotFoundError,
-    TaskTimeoutError,
-    UnpicklableError,
-    WorkerCrashedError,
-    WorkerStartError,
-)
-from processes.process import Process
-from processes.report import AttemptRecord, ProcessExecutionReport, TaskReportEntry, TaskResult
-from processes.task import Task, TaskDependency
-from processes.usage import Usage
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from processes.backends.pool import ProcessPool
+    from processes.error_data import ErrorData
+    from processes.events import TaskStatus
+    from processes.exceptions import (
+        CircularDependencyError,
+        DependencyNotFoundError,
+        MemoryLimitError,
+        ProcessesError,
+        RemoteTaskError,
+        TaskNotFoundError,
+        TaskTimeoutError,
+        UnpicklableError,
+        WorkerCrashedError,
+        WorkerStartError,
+    )
+    from processes.process import Process
+    from processes.report import AttemptRecord, ProcessExecutionReport, TaskReportEntry, TaskResult, Usage
+    from processes.task import Task, TaskDependency
+
+    __version__: str
 
 __all__ = [
     "AttemptRecord",
@@ -66,16 +70,56 @@ __all__ = [
     "__version__",
 ]
 
-for _name in __all__:  # Where a class lives is no one's business: tracebacks and pickles say `processes.Task`.
-    if isinstance(globals().get(_name), type):
-        globals()[_name].__module__ = __name__
+#: {public name: the module below this one that has it}
+_HOMES = {
+    "AttemptRecord": "report",
+    "CircularDependencyError": "exceptions",
+    "DependencyNotFoundError": "exceptions",
+    "ErrorData": "error_data",
+    "MemoryLimitError": "exceptions",
+    "Process": "process",
+    "ProcessExecutionReport": "report",
+    "ProcessPool": "backends.pool",
+    "ProcessesError": "exceptions",
+    "RemoteTaskError": "exceptions",
+    "Task": "task",
+    "TaskDependency": "task",
+    "TaskNotFoundError": "exceptions",
+    "TaskReportEntry": "report",
+    "TaskResult": "report",
+    "TaskStatus": "events",
+    "TaskTimeoutError": "exceptions",
+    "UnpicklableError": "exceptions",
+    "Usage": "report",
+    "WorkerCrashedError": "exceptions",
+    "WorkerStartError": "exceptions",
+}
 
 
-def __getattr__(name: str) -> str:
-    """Look `__version__` up when it is asked for: every child imports this, and the look-up takes 30 ms."""
-    if name != "__version__":
+def __getattr__(name: str) -> object:
+    """
+    Load a public name when it is asked for.
+
+    Every child imports this package, and needs a third of it; looking the version up takes another 30 ms.
+    """
+    if name == "__version__":
+        value: object = _installed_version()
+    elif name in _HOMES:
+        import importlib
+
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    else:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _installed_version() -> str:
     from importlib import metadata
 
     try:

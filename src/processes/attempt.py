@@ -6,7 +6,6 @@ Runs in the child, and in the caller for sequential and thread mode.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from processes import failure
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 DEFAULT_RETRY_ON: tuple[type[BaseException], ...] = (ConnectionError, TimeoutError)
 
 
-@dataclass(slots=True)  # not frozen: see events
-class Call:
+class Call(NamedTuple):
     """What a task calls, as the user gave it. Everything here is the user's."""
 
     name: str

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 class ErrorData:
     """What is known of a task's failure. Everything is text or plain data, whatever the task raised."""
 
+    __module__ = "processes"
+
     #: Name of the task that failed.
     task_name: str = "?"
     #: Name of its function.

@@ -12,36 +12,22 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from processes.failure import Failure
+    from processes.usage import Measure
 
 
 class TaskStatus(enum.Enum):
     """How a task stands."""
 
+    __module__ = "processes"
+
     PENDING = "pending"
     SUCCESS = "success"
     ERRORED = "errored"
     SKIPPED = "skipped"
-
-
-class Measure(NamedTuple):
-    """
-    What one attempt took. A tuple, since every attempt of every task makes one.
-
-    Instants are seconds of CLOCK_MONOTONIC, which all processes of a machine share; memory is in bytes, CPU in seconds.
-    """
-
-    started_at: float
-    ended_at: float
-    worker_pid: int | None = None
-    cpu_user: float | None = None
-    cpu_system: float | None = None
-    peak_memory: int | None = None
-    memory_growth: int | None = None
-    peak_source: str | None = None
 
 
 # ---- what happened ---------------------------------------------------------------------------------------------------

@@ -24,6 +24,13 @@ def _restore(kind: type[ProcessesError], args: tuple[object, ...], fields: dict[
 class ProcessesError(Exception):
     """Root of every error that this library raises on its own account."""
 
+    __module__ = "processes"
+
+    def __init_subclass__(cls) -> None:
+        """Where one of ours lives is no one's business: tracebacks and pickles say `processes.TaskNotFoundError`."""
+        if cls.__module__ == __name__:
+            cls.__module__ = ProcessesError.__module__
+
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle as class, message and fields: the default would call `__init__` with the message alone."""
         return _restore, (type(self), self.args, dict(self.__dict__))

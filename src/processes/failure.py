@@ -11,8 +11,7 @@ import os
 import reprlib
 import sys
 import traceback
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,8 +27,7 @@ TEXT_CHARS_MAX = 100_000
 _PACKAGE_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """A failure as plain data: scalars, text and dicts of text."""
 
     #: The exception's type, qualified by its module unless it is a builtin.
@@ -37,15 +35,11 @@ class Failure:
     #: `str()` of the exception.
     exception: str
     #: The full traceback, causes and contexts included.
-    traceback_str: str = ""
+    traceback_str: str
     #: {name: bounded repr} of the chosen frame's locals.
-    traced_vars: dict[str, str] = field(default_factory=dict)
+    traced_vars: dict[str, str]
     #: "file:line" of the chosen frame, the line being the traceback's.
-    traced_vars_location: str = ""
-
-    def fields(self) -> tuple[str, str, str, dict[str, str], str]:
-        """The fields in order: `Failure(*fields)` is the failure again."""
-        return self.exception_type, self.exception, self.traceback_str, self.traced_vars, self.traced_vars_location
+    traced_vars_location: str
 
 
 def capture(error: BaseException, frame_filter: str | None = None) -> Failure:
@@ -83,6 +77,8 @@ def of_error(error: BaseException) -> Failure:
         exception_type=type_name(type(error)),
         exception=text_of(error),
         traceback_str=f"{type_name(type(error))}: {text_of(error)}\n",
+        traced_vars={},
+        traced_vars_location="",
     )
 
 

@@ -17,7 +17,6 @@ import os
 import pickle
 import select
 import signal
-import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
@@ -26,6 +25,7 @@ from processes import usage, wire, worker
 from processes.page import Page
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Sequence
 
     from processes.wire import Channel, Setup
@@ -122,11 +122,13 @@ def _no_input() -> None:
 
 
 def _exec_keeper(setup: Setup, theirs: Channel, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    import subprocess
+
     boot = _boot_file(setup, "keeper")
     try:
         kept = [boot, theirs.fileno(), setup.startup_stderr, setup.real_stderr]
         return subprocess.Popen(
-            [*_interpreter(), str(boot), str(theirs.fileno())],
+            [*setup.interpreter, "-c", _BOOT, str(boot), str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             stderr=setup.startup_stderr,
             pass_fds=kept,
@@ -137,9 +139,11 @@ def _exec_keeper(setup: Setup, theirs: Channel, environment: dict[str, str]) -> 
         os.close(boot)
 
 
-def _interpreter() -> list[str]:
+def interpreter() -> list[str]:
     """This interpreter with this one's flags (-X, -W, -O, ...). Subprocess knows them for multiprocessing's use."""
-    return [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", _BOOT]  # type: ignore[attr-defined]
+    import subprocess
+
+    return [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
 
 
 def _boot_file(setup: Setup, role: str) -> int:
@@ -293,7 +297,7 @@ class _Keeper:
             boot = _boot_file(self._setup, "worker")
             for descriptor in (boot, end, page, tokens, self._setup.startup_stderr, self._setup.real_stderr):
                 os.set_inheritable(descriptor, True)
-            os.execv(sys.executable, [*_interpreter(), *map(str, (boot, end, page, tokens))])
+            os.execv(sys.executable, [*self._setup.interpreter, "-c", _BOOT, *map(str, (boot, end, page, tokens))])
         import socket
 
         self._channel.socket.close()

@@ -21,10 +21,10 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from processes.error_data import ErrorData
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from processes.error_data import ErrorData
 
 #: Application's switch for everything this library logs itself: handlers and levels set on it are obeyed.
 LIBRARY_LOGGER = "processes"

@@ -34,6 +34,8 @@ _MODES = "None or False (sequential), True or 'processes', 'threads', or a Proce
 class Process:
     """A graph of tasks that runs as a whole."""
 
+    __module__ = "processes"
+
     def __init__(self, tasks: list[Task], name: str = "") -> None:
         """
         Check and order the tasks.

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 from processes.error_data import CONTEXT_FIELDS, ErrorData
 from processes.events import TaskStatus
 from processes.spec import name_of
-from processes.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from processes.events import Measure
     from processes.failure import Failure
+    from processes.usage import Measure
 
 #: Version of what `to_json` writes; a key may be added within one version, none is removed or changes its meaning.
 SCHEMA_VERSION = 1
@@ -30,6 +29,8 @@ _ENTRY_KEYS = ("name", "function", "args", "kwargs", "status", "elapsed_seconds"
 
 class TaskResult:
     """How a task ended, as `Task.run` and `process.runner.results` tell it."""
+
+    __module__ = "processes"
 
     def __init__(
         self,
@@ -82,8 +83,29 @@ class TaskResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What one attempt used; None where it is not known."""
+
+    __module__ = "processes"
+
+    #: Highest resident memory of the child while the attempt ran, in bytes.
+    peak_memory: int | None = None
+    #: Resident memory at the attempt's end less that at its start, in bytes.
+    memory_growth: int | None = None
+    #: CPU time in user mode, seconds; children that the task waited for are included.
+    cpu_user: float | None = None
+    #: CPU time in the kernel, seconds; as above.
+    cpu_system: float | None = None
+    #: How the peak was found: "VmHWM" (the child, exact to 1 MiB), "wait4" (the same figure, of a child that died),
+    #: "sampled" (child and descendants, every 20 ms), None where there is none.
+    peak_source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptRecord:
     """One attempt of a task."""
+
+    __module__ = "processes"
 
     #: 1 for the first.
     attempt: int
@@ -214,6 +236,8 @@ class _MadeLater:
 class TaskReportEntry(_MadeLater):
     """How one task ended. Sizes are in bytes, times in seconds."""
 
+    __module__ = "processes"
+
     #: The task's name.
     name: str
     #: Name of its function.
@@ -282,6 +306,8 @@ for _field in dataclasses.fields(TaskReportEntry):
 @dataclass(frozen=True, slots=True)
 class ProcessExecutionReport:
     """What happened in one run."""
+
+    __module__ = "processes"
 
     #: {task name, lower-case: entry}, in the order in which each task comes after what it waits for.
     entries: dict[str, TaskReportEntry] = field(default_factory=dict)
@@ -358,6 +384,8 @@ class ProcessExecutionReport:
 class ReportContent:
     """What a report that is sent tells of each failure."""
 
+    __module__ = "processes"
+
     #: The traceback's text.
     show_traceback: bool = True
     #: The locals of the chosen frame, and where it was.
@@ -366,6 +394,8 @@ class ReportContent:
 
 class ReportChannel(abc.ABC):
     """Where a report can be sent; derive from it for a channel of your own."""
+
+    __module__ = "processes"
 
     @abc.abstractmethod
     def send_report(self, report: ProcessExecutionReport, *, errors_only: bool) -> None:

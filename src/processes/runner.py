@@ -24,7 +24,6 @@ from processes.events import (
     CancelAttempt,
     Command,
     FinishTask,
-    Measure,
     RecordLogged,
     ReleaseValue,
     RetryTask,
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from processes.backends.base import Backend
     from processes.failure import Failure
     from processes.spec import TaskSpec
+    from processes.usage import Measure
 
 
 @dataclass(frozen=True, slots=True)

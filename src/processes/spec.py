@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 #: A further attempt follows at once.
 NO_DELAYS = (0.0,)
 
 
-@dataclass(slots=True)  # not frozen: see events
-class TaskSpec:
+class TaskSpec(NamedTuple):
     """One task of a run, without anything of the user's: function and arguments stay with the backend."""
 
     #: The task's name, as the report shows it.

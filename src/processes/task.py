@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import time
@@ -58,6 +57,8 @@ class TaskDependency:
 
     Equal dependencies compare equal.
     """
+
+    __module__ = "processes"
 
     def __init__(
         self,
@@ -126,6 +127,8 @@ class TaskDependency:
 
 class Task:
     """A callable to be run once its dependencies have succeeded."""
+
+    __module__ = "processes"
 
     def __init__(
         self,
@@ -319,7 +322,7 @@ class Task:
                 args, kwargs = bind(args, kwargs, self._injected(executing_process))
             except KeyError as error:
                 return self._refused(error, impact)
-        bound = dataclasses.replace(call, args=args, kwargs=kwargs)
+        bound = call._replace(args=args, kwargs=kwargs)
         plan = Plan([self.spec({})], [bound], [self.listening_logger(logs.application_listens())], lambda _: impact)
         return result_of(runner.run(plan, SequentialBackend()), 0)
 

@@ -10,8 +10,6 @@ import contextlib
 import os
 import re
 import resource
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -26,20 +24,20 @@ PEAK_SLACK = 2**20
 _PAGE_SIZE = resource.getpagesize()
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What one attempt used; None where it is not known."""
+class Measure(NamedTuple):
+    """
+    What one attempt took. A tuple, since every attempt of every task makes one.
 
-    #: Highest resident memory of the child while the attempt ran, in bytes.
-    peak_memory: int | None = None
-    #: Resident memory at the attempt's end less that at its start, in bytes.
-    memory_growth: int | None = None
-    #: CPU time in user mode, seconds; children that the task waited for are included.
+    Instants are seconds of CLOCK_MONOTONIC, which all processes of a machine share; memory is in bytes, CPU in seconds.
+    """
+
+    started_at: float
+    ended_at: float
+    worker_pid: int | None = None
     cpu_user: float | None = None
-    #: CPU time in the kernel, seconds; as above.
     cpu_system: float | None = None
-    #: How the peak was found: "VmHWM" (the child, exact to 1 MiB), "wait4" (the same figure, of a child that died),
-    #: "sampled" (child and descendants, every 20 ms), None where there is none.
+    peak_memory: int | None = None
+    memory_growth: int | None = None
     peak_source: str | None = None
 
 
@@ -96,10 +94,15 @@ def private_bytes(pid: int) -> int:
     Source: RssAnon and VmSwap in /proc/PID/status, in KiB, proc(5).
     """
     try:
-        status = Path(f"/proc/{pid}/status").read_bytes()
+        status = _read(f"/proc/{pid}/status")
     except OSError:
         return 0
     return sum(int(size) for size in re.findall(rb"^(?:RssAnon|VmSwap):\s*(\d+) kB", status, re.MULTILINE)) * KIB
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def descendants(pid: int) -> list[int]:
@@ -121,9 +124,9 @@ def children(pid: int) -> list[int]:
     """Ids of the living and unreaped children of a process, whichever of its threads made them."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
-        texts = [Path(f"/proc/{pid}/task/{thread}/children").read_text() for thread in threads]
+        texts = [_read(f"/proc/{pid}/task/{thread}/children") for thread in threads]
     except FileNotFoundError:
-        return _children_by_scan(pid) if Path(f"/proc/{pid}").exists() else []
+        return _children_by_scan(pid) if os.path.exists(f"/proc/{pid}") else []
     except OSError:
         return []
     return [int(child) for text in texts for child in text.split()]
@@ -154,10 +157,10 @@ def usable_cpus() -> int:
     return max(1, min(cpus, -int(-quota // 1)) if quota else cpus)
 
 
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float | None:
+def _cgroup_quota(root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") -> float | None:
     """The tightest quota, in CPUs, of the cgroups this process is in, or None where there is none."""
     try:
-        lines = membership.read_text().splitlines()
+        lines = _read(membership).decode().splitlines()
     except OSError:
         return None
     quotas: list[float] = []
@@ -166,29 +169,29 @@ def _cgroup_quota(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("
         if controllers == "":
             quotas += _quotas_upwards(root, path, _quota_v2)
         elif "cpu" in controllers.split(","):
-            quotas += _quotas_upwards(root / controllers, path, _quota_v1)
+            quotas += _quotas_upwards(f"{root}/{controllers}", path, _quota_v1)
     return min(quotas, default=None)
 
 
-def _quotas_upwards(root: Path, path: str, read: Callable[[Path], float | None]) -> list[float]:
+def _quotas_upwards(root: str, path: str, read: Callable[[str], float | None]) -> list[float]:
     """A limit on any enclosing group holds too."""
     parts = [part for part in path.split("/") if part not in ("", "..")]
-    folders = [root.joinpath(*parts[:count]) for count in range(len(parts) + 1)]
+    folders = ["/".join([root, *parts[:count]]) for count in range(len(parts) + 1)]
     return [quota for quota in map(read, folders) if quota]
 
 
-def _quota_v2(folder: Path) -> float | None:
+def _quota_v2(folder: str) -> float | None:
     try:
-        quota, period = (folder / "cpu.max").read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
+        quota, period = _read(f"{folder}/cpu.max").split()
+        return None if quota == b"max" else int(quota) / int(period)
     except (OSError, ValueError):
         return None
 
 
-def _quota_v1(folder: Path) -> float | None:
+def _quota_v1(folder: str) -> float | None:
     try:
-        quota = int((folder / "cpu.cfs_quota_us").read_text())
-        period = int((folder / "cpu.cfs_period_us").read_text())
+        quota = int(_read(f"{folder}/cpu.cfs_quota_us"))
+        period = int(_read(f"{folder}/cpu.cfs_period_us"))
     except (OSError, ValueError):
         return None
     return quota / period if quota > 0 else None

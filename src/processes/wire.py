@@ -18,8 +18,8 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from processes.blob import INLINE_MAX, PROTOCOL, MemoryFile
-from processes.events import Measure
 from processes.spec import Injection
+from processes.usage import Measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -415,6 +415,8 @@ class Setup(NamedTuple):
     """What keeper and workers are told at their start: plain data, readable before anything is imported."""
 
     start_method: str
+    #: What starts a clean interpreter, with its flags.
+    interpreter: list[str]
     parent_pid: int
     sys_path: list[str]
     sys_argv: list[str]

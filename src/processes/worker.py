@@ -24,11 +24,10 @@ from typing import TYPE_CHECKING
 
 from processes import blob, logs, wire
 from processes.attempt import bind, caught
-from processes.events import Measure
 from processes.exceptions import UnpicklableError
 from processes.failure import let_go
 from processes.page import MESSAGE_MAX
-from processes.usage import OwnUsage, private_bytes
+from processes.usage import Measure, OwnUsage, private_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -196,7 +195,7 @@ class _Worker:
         if raised is None:
             self._send_outcome(wire.encode_success(attempt_id, measure, now.resident, value), measure)
         else:
-            fields, retryable = raised.failure.fields(), raised.retryable
+            fields, retryable = tuple(raised.failure), raised.retryable
             self._send(wire.encode_failure(attempt_id, measure, now.resident, fields, retryable=retryable))
         self._attempt_id = 0
 

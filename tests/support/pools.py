@@ -83,15 +83,15 @@ def pids_in(folder: Path) -> dict[str, int]:
 
 def wait_for_file(path: Path) -> str:
     """
-    What the file holds, once it is there.
+    What the file holds, once it holds something: a moment after it is made it is still empty.
 
     Raises:
         TimeoutError: It never came.
     """
     give_up_at = time.monotonic() + WAIT_S
     while time.monotonic() < give_up_at:
-        if path.exists():
-            return path.read_text()
+        if path.exists() and (text := path.read_text()):
+            return text
         time.sleep(0.01)
     message = f"{path} is not there after {WAIT_S} s; this is process {os.getpid()}"
     raise TimeoutError(message)

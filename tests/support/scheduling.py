@@ -22,7 +22,6 @@ from processes.events import (
     CancelAttempt,
     Command,
     FinishTask,
-    Measure,
     ReleaseValue,
     RetryTask,
     RunBroken,
@@ -35,6 +34,7 @@ from processes.events import (
 )
 from processes.scheduler import Scheduler
 from processes.spec import TaskSpec
+from processes.usage import Measure
 
 _FAILURE = failure.of_error(ValueError("as the test wants it"))
 _MEASURE = Measure(0.0, 0.0)

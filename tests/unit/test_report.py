@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from processes.error_data import CONTEXT_FIELDS, ErrorData
-from processes.events import Measure, TaskStatus
+from processes.events import TaskStatus
 from processes.failure import Failure
 from processes.report import (
     SCHEMA_VERSION,
@@ -22,9 +22,10 @@ from processes.report import (
     ProcessExecutionReport,
     TaskReportEntry,
     TaskResult,
+    Usage,
     entry_of,
 )
-from processes.usage import Usage
+from processes.usage import Measure
 
 #: The fields of 7.0.4, in its order; then ours.
 OLD_FIELDS = ["name", "function", "args", "kwargs", "status", "elapsed_seconds", "attempts", "result", "error"]
@@ -46,7 +47,7 @@ ERROR = ErrorData(
 
 #: The same as a run keeps it: instants are of another clock, an hour behind.
 ATTEMPTS: list[tuple[Measure, Failure | None]] = [
-    (Measure(100.0, 100.5, 16, 0.25, 0.0, 2**20, 0, "VmHWM"), Failure("ValueError", "wrong")),
+    (Measure(100.0, 100.5, 16, 0.25, 0.0, 2**20, 0, "VmHWM"), Failure("ValueError", "wrong", "", {}, "")),
     (Measure(101.0, 102.0, 17, 0.5, 0.125, 2**21, 4096, "VmHWM"), None),
 ]
 OFFSET = STARTED.timestamp() - 100.0

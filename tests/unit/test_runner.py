@@ -6,7 +6,6 @@ from processes.events import (
     AttemptReturned,
     AttemptSucceeded,
     BackendEvent,
-    Measure,
     RunBroken,
     TaskStatus,
     TroubleSeen,
@@ -14,6 +13,7 @@ from processes.events import (
 from processes.exceptions import WorkerStartError
 from processes.runner import Outcome, Plan
 from processes.spec import TaskSpec
+from processes.usage import Measure
 from support.scripted import ScriptedBackend
 
 MEASURE = Measure(1.0, 2.0)

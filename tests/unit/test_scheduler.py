@@ -13,7 +13,6 @@ from processes.events import (
     AttemptSucceeded,
     CancelAttempt,
     FinishTask,
-    Measure,
     ReleaseValue,
     RetryTask,
     RunBroken,
@@ -26,10 +25,11 @@ from processes.events import (
 )
 from processes.failure import Failure
 from processes.scheduler import Scheduler, UnexpectedEventError
+from processes.usage import Measure
 from support.scheduling import CheckedScheduler, RandomRun, task
 
 MEASURE = Measure(0.0, 0.0)
-FAILURE = Failure("ValueError", "wrong")
+FAILURE = Failure("ValueError", "wrong", "", {}, "")
 SEEDS = range(40)
 
 

@@ -63,7 +63,7 @@ def test_parse_size_names_what_is_no_size(size: object) -> None:
 def quota(root: Path, membership: str) -> float | None:
     """The quota of a process that is in these groups."""
     (root / "membership").write_text(membership)
-    return usage._cgroup_quota(root, root / "membership")
+    return usage._cgroup_quota(str(root), str(root / "membership"))
 
 
 def group(folder: Path, **files: str) -> None:
@@ -129,7 +129,7 @@ def test_quota_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
 
 def test_quota_without_cgroups_is_none(tmp_path: Path) -> None:
     """Not every system has them."""
-    assert usage._cgroup_quota(tmp_path, tmp_path / "nothing") is None
+    assert usage._cgroup_quota(str(tmp_path), str(tmp_path / "nothing")) is None
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 
 from processes import wire
 from processes.blob import INLINE_MAX, MemoryFile, dump, load
-from processes.events import Measure
 from processes.spec import Injection
+from processes.usage import Measure
 from processes.wire import Channel, Job, Message, channel_pair
 
 LARGE = bytes(range(256)) * 4096  # 1 MiB: no datagram takes it

@@ -25,11 +25,11 @@ from processes.events import (
     AttemptStarted,
     AttemptSucceeded,
     BackendEvent,
-    Measure,
     TroubleSeen,
 )
 from processes.exceptions import TaskTimeoutError
 from processes.failure import let_go, of_error
+from processes.usage import Measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

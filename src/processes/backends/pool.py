@@ -26,7 +26,6 @@ import select
 import sys
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +40,6 @@ from processes.events import (
     AttemptStarted,
     AttemptSucceeded,
     BackendEvent,
-    Measure,
     RecordLogged,
     RunBroken,
     TroubleSeen,
@@ -55,6 +53,7 @@ from processes.exceptions import (
 )
 from processes.failure import Failure, of_error
 from processes.spec import require, require_callable, require_int
+from processes.usage import Measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -118,6 +117,8 @@ class ProcessPool:
     Pass it as `Process.run(parallel=ProcessPool(...))`; `parallel="processes"` is short for `ProcessPool()`. It holds
     options only, so one can serve many runs, also at the same time.
     """
+
+    __module__ = "processes"
 
     #: Children at a time; None for the CPUs this process may use, by affinity and cgroup quota.
     max_workers: int | None = None
@@ -398,6 +399,7 @@ class PoolBackend(Backend):
         levels, disabled = logs.snapshot()
         setup = wire.Setup(
             self._method,
+            keeper.interpreter(),
             os.getpid(),
             list(sys.path),
             list(sys.argv),
@@ -935,8 +937,13 @@ def _kill_strays(child: Child) -> None:
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():
             with contextlib.suppress(OSError):
-                if os.getsid(int(name)) == child.pid or child.page_mark.search(Path(f"/proc/{name}/maps").read_text()):
+                if os.getsid(int(name)) == child.pid or child.page_mark.search(_read(f"/proc/{name}/maps")):
                     os.kill(int(name), signal.SIGKILL)
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
 
 
 def _await_death(pidfd: int) -> None:
