@@ -15,7 +15,7 @@ from processes.events import TaskStatus
 from processes.spec import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from processes.failure import Failure
     from processes.usage import Measure
@@ -378,6 +378,51 @@ class ProcessExecutionReport:
             "schema_version": SCHEMA_VERSION,
         }
         return json.dumps(_plain(document), indent=indent, **dumps_kwargs)
+
+    def notify(
+        self,
+        *channels: ReportChannel,
+        only_errors: bool = False,
+        tasks: Iterable[str] | None = None,
+        show_warnings: bool = True,
+    ) -> tuple[Delivery, ...]:
+        """
+        Send the report through each channel, in order. One that fails stops neither the others nor the program.
+
+        A failure is logged each time, as an error of the logger `processes`; when all channels have been called, a
+        UserWarning tells each to who called this.
+
+        Args:
+            channels: Where to.
+            only_errors: Send nothing, and call no channel, when no task failed; else each channel sends failures only.
+            tasks: Send the report of these tasks alone, and look for failures among them; None means all. Names are
+                compared as everywhere, and a single string is one name.
+            show_warnings: Whether to warn.
+
+        Returns:
+            How it went, channel by channel; empty when there was nothing to send.
+
+        Raises:
+            ValueError: The report has no task of a name in `tasks`. No channel was called.
+            TypeError: Something in `tasks` is no name. No channel was called.
+        """
+        from processes.comms.deliver import deliver
+
+        return deliver(self, channels, only_errors=only_errors, tasks=tasks, show_warnings=show_warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of one report on one channel."""
+
+    #: Name of the channel's class.
+    channel: str
+    #: Whether the channel sent it, as far as it can know.
+    delivered: bool
+    #: What the channel raised; None when it was delivered.
+    error: Exception | None
+    #: How long it took.
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
