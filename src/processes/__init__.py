@@ -18,29 +18,21 @@ How a task travels, with the process boundary down the middle:
    limits and lays the blame; `backends.threads` and `backends.sequential` make attempts in the caller's process.
 4. `keeper` starts, reaps and buries the workers; `worker` makes one attempt after another and answers by `wire`.
 5. An exception becomes plain data where it lives (`failure`); usage is measured there too (`usage`).
-6. `report` says what happened, task by task.
+6. `report` says what happened, task by task; `comms` sends it: `deliver` to each channel, `email` and `webhook`.
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from processes.backends.pool import ProcessPool
+    from processes.comms.email import EmailChannel, SMTPConfig
+    from processes.comms.html import HTMLEmailStyle
+    from processes.comms.webhook import WebhookChannel, WebhookConfig
     from processes.error_data import ErrorData
     from processes.events import TaskStatus
-    from processes.exceptions import (
-        CircularDependencyError,
-        DependencyNotFoundError,
-        MemoryLimitError,
-        ProcessesError,
-        RemoteTaskError,
-        TaskNotFoundError,
-        TaskTimeoutError,
-        UnpicklableError,
-        WorkerCrashedError,
-        WorkerStartError,
-    )
+    from processes.exceptions import CircularDependencyError, DependencyNotFoundError, MemoryLimitError, ProcessesError, RemoteTaskError, TaskNotFoundError, TaskTimeoutError, UnpicklableError, WorkerCrashedError, WorkerStartError
     from processes.process import Process
-    from processes.report import AttemptRecord, ProcessExecutionReport, TaskReportEntry, TaskResult, Usage
+    from processes.report import AttemptRecord, Delivery, ProcessExecutionReport, ReportChannel, ReportContent, TaskReportEntry, TaskResult, Usage
     from processes.task import Task, TaskDependency
 
     __version__: str
@@ -48,14 +40,20 @@ if TYPE_CHECKING:
 __all__ = [
     "AttemptRecord",
     "CircularDependencyError",
+    "Delivery",
     "DependencyNotFoundError",
+    "EmailChannel",
     "ErrorData",
+    "HTMLEmailStyle",
     "MemoryLimitError",
     "Process",
     "ProcessExecutionReport",
     "ProcessPool",
     "ProcessesError",
     "RemoteTaskError",
+    "ReportChannel",
+    "ReportContent",
+    "SMTPConfig",
     "Task",
     "TaskDependency",
     "TaskNotFoundError",
@@ -65,6 +63,8 @@ __all__ = [
     "TaskTimeoutError",
     "UnpicklableError",
     "Usage",
+    "WebhookChannel",
+    "WebhookConfig",
     "WorkerCrashedError",
     "WorkerStartError",
     "__version__",
@@ -74,14 +74,20 @@ __all__ = [
 _HOMES = {
     "AttemptRecord": "report",
     "CircularDependencyError": "exceptions",
+    "Delivery": "report",
     "DependencyNotFoundError": "exceptions",
+    "EmailChannel": "comms.email",
     "ErrorData": "error_data",
+    "HTMLEmailStyle": "comms.html",
     "MemoryLimitError": "exceptions",
     "Process": "process",
     "ProcessExecutionReport": "report",
     "ProcessPool": "backends.pool",
     "ProcessesError": "exceptions",
     "RemoteTaskError": "exceptions",
+    "ReportChannel": "report",
+    "ReportContent": "report",
+    "SMTPConfig": "comms.email",
     "Task": "task",
     "TaskDependency": "task",
     "TaskNotFoundError": "exceptions",
@@ -91,6 +97,8 @@ _HOMES = {
     "TaskTimeoutError": "exceptions",
     "UnpicklableError": "exceptions",
     "Usage": "report",
+    "WebhookChannel": "comms.webhook",
+    "WebhookConfig": "comms.webhook",
     "WorkerCrashedError": "exceptions",
     "WorkerStartError": "exceptions",
 }

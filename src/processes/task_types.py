@@ -1,6 +1,7 @@
-"""Where 7.0.4 had its result types; they live in `processes.report` and `processes.events`."""
+"""Where 7.0.4 had its types about tasks; they live in `processes.task`, `processes.report` and `processes.events`."""
 
 from processes.events import TaskStatus
 from processes.report import TaskResult
+from processes.task import TaskDependency
 
-__all__ = ["TaskResult", "TaskStatus"]
+__all__ = ["TaskDependency", "TaskResult", "TaskStatus"]
