@@ -85,16 +85,14 @@ def _entries(chosen: dict[str, TaskReportEntry], content: ReportContent) -> dict
     room = DETAILS_BYTES_MAX
     # Failures first: when room runs short they are what the reader needs.
     for name in sorted(chosen, key=lambda name: chosen[name].status is not TaskStatus.ERRORED):
-        size = 0
-        if room > 0:
-            details = _details(chosen[name], content)
-            size = len(json.dumps(details))
-            if size <= room:
-                _merge(entries[name], details)
-        room -= size
-        if room < 0:
+        details = _details(chosen[name], content) if room else {}
+        size = len(json.dumps(details))
+        if size <= room and details:
+            _merge(entries[name], details)
+            room -= size
+        else:
             entries[name]["details_left_out"] = True
-            room = 0  # An entry that came close has used it up: none is rendered for nothing from here on.
+            room = 0  # From here on none is rendered for nothing.
     return dict(entries)
 
 
