@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: A socket whose own time-out is the same limit gives up at this moment too, and closes what it opened in order; to be
+#: stopped in the midst of that would leave it to the garbage collector, with a ResourceWarning.
+GRACE_S = 0.05
+
 
 def within(seconds: float, call: Callable[[], T]) -> T:
     """
@@ -34,7 +38,7 @@ def within(seconds: float, call: Callable[[], T]) -> T:
         return call()
     try:
         # Can be interrupted by Ctrl-C, unlike a call into the resolver.
-        thread.join(min(seconds, threading.TIMEOUT_MAX))
+        thread.join(min(seconds + GRACE_S, threading.TIMEOUT_MAX))
     finally:
         made.stop(thread)
     return made.outcome()

@@ -33,6 +33,9 @@ SIGNATURE_HEADER = "X-Signature-SHA256"
 ANSWER_BYTES_MAX = 500
 REASON_CHARS_MAX = 200
 
+#: Of any other error, in characters: http.client quotes a status line that is none, of any length.
+ERROR_CHARS_MAX = 1_000
+
 #: The status is known, and is what matters: longer than this nobody waits for what the server says to it.
 ANSWER_WAIT_S = 1.0
 
@@ -254,10 +257,10 @@ class _Post:
         if isinstance(cause, TimeoutError):
             return _Trouble(TimeoutError(self._late()), 0.0)
         may_pass = isinstance(error, OSError | HTTPException) and not isinstance(cause, ssl.SSLCertVerificationError)
-        text = text_of(error)
-        if self._hide(text) != text:
-            error = URLError(self._hide(text_of(cause) if isinstance(cause, BaseException) else text))
-        return _Trouble(error, 0.0 if may_pass else None)
+        text = text_of(cause) if isinstance(cause, BaseException) else str(cause)
+        told = shorten(self._hide(text), ERROR_CHARS_MAX)
+        # Most often it is told as it is: programs look at its type, and at the reason of a URLError.
+        return _Trouble(error if told == text else URLError(told), 0.0 if may_pass else None)
 
     def _late(self) -> str:
         earlier = f"; the request before: {self._earlier.error}" if self._earlier else ""
@@ -271,7 +274,7 @@ class _Post:
         answer = self._answer(error)
         location = error.headers.get("Location") if error.headers else None
         if 300 <= error.code < 400 and location:
-            text = self._redirected(urljoin(self._config.url, location))
+            text = self._redirected(location)
         else:
             reason = shorten(self._one_line(str(error.msg)), REASON_CHARS_MAX)
             text = f"{reason}; {_origin(self._config.url)} says: {answer}" if answer else reason
@@ -295,10 +298,14 @@ class _Post:
         except Exception:  # noqa: BLE001  the status is told all the same
             return ""
 
-    def _redirected(self, target: str) -> str:
-        """Who redirects, often says with the path what is secret: it may be ours."""
+    def _redirected(self, location: str) -> str:
+        """Where to, without the path: it is ours, often, and so may be secret."""
         own = _origin(self._config.url)
-        place = f"another path of {own}" if _origin(target) == own else _origin(target)
+        try:
+            target = _origin(urljoin(self._config.url, location))
+        except ValueError:
+            target = _origin(location)
+        place = f"another path of {own}" if target == own else target
         return f"redirected to {place}, which is not followed: WebhookConfig.url must be the final one"
 
     def _one_line(self, text: str) -> str:
