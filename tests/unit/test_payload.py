@@ -270,9 +270,10 @@ def test_argument_under_a_name_that_only_looks_alike_is_told(name: str) -> None:
 def test_password_of_a_url_is_not_told() -> None:
     """Whatever the argument is called."""
     url = "postgres://me:hunter2@db.example/etl"
-    made = told_of(replace(OK, args=(url,), kwargs={"db": url}))
+    harmless = "http://db.example:80/etl?to=me@db.example"
+    made = told_of(replace(OK, args=(url, harmless), kwargs={"db": url}))
     expected = f"'postgres://me:{REDACTED}@db.example/etl'"
-    assert (made["args"], made["kwargs"]) == ([expected], {"db": expected})
+    assert (made["args"], made["kwargs"]) == ([expected, repr(harmless)], {"db": expected})
 
 
 def test_details_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:

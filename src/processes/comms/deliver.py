@@ -12,6 +12,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from processes.failure import let_go, shorten, text_of, type_name
+from processes.logs import LIBRARY_LOGGER
 from processes.report import Delivery
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ NAMES_MAX = 20
 
 _PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
-_logger = logging.getLogger("processes")
+_logger = logging.getLogger(LIBRARY_LOGGER)
 
 
 def deliver(

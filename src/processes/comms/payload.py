@@ -49,7 +49,7 @@ _SECRET_NAME = re.compile(
     r"(?:password|passwd|passphrase|secret|token|api_?key|authorization|credential|cookie|private_?key|dsn)"
     r"s?(?:[^a-z]|$)"
 )
-_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s@]+@")
+_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/@]+@")
 
 REDACTED = "[redacted]"
 
@@ -136,7 +136,7 @@ def _args(args: tuple[object, ...]) -> list[str]:
 
 
 def _kwargs(kwargs: dict[str, object]) -> dict[str, str]:
-    found = list(kwargs.items())
+    found = [(str(name), arg) for name, arg in kwargs.items()]
     shown = {name: REDACTED if _SECRET_NAME.search(name) else _argument(arg) for name, arg in found[:ARGUMENTS_MAX]}
     return shown | ({"...": f"<{len(found) - ARGUMENTS_MAX} more>"} if len(found) > ARGUMENTS_MAX else {})
 
@@ -155,7 +155,7 @@ def _error(error: ErrorData, content: ReportContent) -> dict[str, object]:
         shown["traceback"] = shorten(error.traceback_str, TEXT_CHARS_MAX)
     if content.show_traced_vars and error.traced_vars:
         # Bounded where they were captured, but a report made by hand may hold more.
-        found = list(error.traced_vars.items())[: LOCALS_MAX + 1]
+        found = [(str(name), str(text)) for name, text in list(error.traced_vars.items())[: LOCALS_MAX + 1]]
         shown["traced_vars"] = {
             name: REDACTED if _SECRET_NAME.search(name) else shorten(text, LOCAL_CHARS_MAX + 100)
             for name, text in found
