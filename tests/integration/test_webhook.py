@@ -398,7 +398,7 @@ def test_answer_that_never_ends_is_given_up(answer: Answer) -> None:
         pytest.raises(TimeoutError, match=f"^No answer from {receiver.origin} within {TINY_S} s$"),
     ):
         send(receiver, timeout=TINY_S)
-    assert len(receiver.requests) == 1
+    assert len(receiver.requests) <= 1  # there is no time for another
 
 
 @pytest.mark.parametrize("answer", [drip(b""), drip(HEAD + b"X: "), drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n")])
@@ -412,13 +412,14 @@ def test_answer_that_was_given_up_is_not_read_on(answer: Answer) -> None:
 
 def test_trouble_before_the_time_ran_out_is_told() -> None:
     """The last request got no answer; why there was another one is known."""
+    seconds = 1.0  # enough for an answer that comes at once
     with (
         Receiver(status(503), silence()) as receiver,
         pytest.raises(
-            TimeoutError, match=f"within {TINY_S} s; the request before: HTTP Error 503: Service Unavailable$"
+            TimeoutError, match=f"within {seconds} s; the request before: HTTP Error 503: Service Unavailable$"
         ),
     ):
-        send(receiver, timeout=TINY_S)
+        send(receiver, timeout=seconds)
 
 
 def test_server_that_accepts_nobody_is_given_up() -> None:
