@@ -29,6 +29,7 @@ PUBLIC = [
     "RemoteTaskError",
     "ReportChannel",
     "ReportContent",
+    "ReportDeliveryError",
     "SMTPConfig",
     "Task",
     "TaskDependency",
@@ -82,7 +83,15 @@ def stripped_lines(path: str) -> list[str]:
 
 def test_import_loads_nothing_slow() -> None:
     """Who imports the package waits for none of the modules that send reports."""
-    assert not modules_after("import processes") & LOADED_WHEN_NEEDED
+    assert not modules_after("from processes import Process, ProcessPool, Task, TaskDependency") & LOADED_WHEN_NEEDED
+
+
+def test_names_load_nothing_that_sends() -> None:
+    """Naming the channels is not using them."""
+    loaded = modules_after("from processes import *")
+    assert loaded & LOADED_WHEN_NEEDED == {name for name in LOADED_WHEN_NEEDED if name.startswith("processes.comms.")} - {
+        "processes.comms.deliver"
+    }
 
 
 def test_webhook_loads_no_mail() -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from processes.comms.webhook import WebhookChannel, WebhookConfig
     from processes.error_data import ErrorData
     from processes.events import TaskStatus
-    from processes.exceptions import CircularDependencyError, DependencyNotFoundError, MemoryLimitError, ProcessesError, RemoteTaskError, TaskNotFoundError, TaskTimeoutError, UnpicklableError, WorkerCrashedError, WorkerStartError
+    from processes.exceptions import CircularDependencyError, DependencyNotFoundError, MemoryLimitError, ProcessesError, RemoteTaskError, ReportDeliveryError, TaskNotFoundError, TaskTimeoutError, UnpicklableError, WorkerCrashedError, WorkerStartError
     from processes.process import Process
     from processes.report import AttemptRecord, Delivery, ProcessExecutionReport, ReportChannel, ReportContent, TaskReportEntry, TaskResult, Usage
     from processes.task import Task, TaskDependency
@@ -53,6 +53,7 @@ __all__ = [
     "RemoteTaskError",
     "ReportChannel",
     "ReportContent",
+    "ReportDeliveryError",
     "SMTPConfig",
     "Task",
     "TaskDependency",
@@ -87,6 +88,7 @@ _HOMES = {
     "RemoteTaskError": "exceptions",
     "ReportChannel": "report",
     "ReportContent": "report",
+    "ReportDeliveryError": "exceptions",
     "SMTPConfig": "comms.email",
     "Task": "task",
     "TaskDependency": "task",

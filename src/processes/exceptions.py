@@ -10,7 +10,7 @@ import signal as _signals
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 def _restore(kind: type[ProcessesError], args: tuple[object, ...], fields: dict[str, object]) -> ProcessesError:
@@ -212,6 +212,30 @@ class RemoteTaskError(ProcessesError):
         self.exception_type = exception_type
         self.traceback_str = traceback_str
         super().__init__(f"{exception_type}: {message}" if message else exception_type)
+
+
+class ReportDeliveryError(ProcessesError, OSError):
+    """
+    A report could not be sent, or not to everybody.
+
+    An OSError, as are the errors of `smtplib` and of sockets, which programs catch around a report that they send.
+
+    Attributes:
+        host: The server it was to go through.
+        port: The server's port.
+        step: What failed: "connecting", "TLS handshake", "login", "RCPT TO", ...
+        refused: {address: the server's answer} of recipients whom the server refused.
+    """
+
+    def __init__(
+        self, message: str, *, host: str, port: int, step: str, refused: Mapping[str, str] | None = None
+    ) -> None:
+        """Say what happened."""
+        self.host = host
+        self.port = port
+        self.step = step
+        self.refused = dict(refused or {})
+        super().__init__(message)
 
 
 def signal_name(number: int) -> str:

@@ -13,6 +13,7 @@ from processes.exceptions import (
     MemoryLimitError,
     ProcessesError,
     RemoteTaskError,
+    ReportDeliveryError,
     TaskNotFoundError,
     TaskTimeoutError,
     UnpicklableError,
@@ -36,6 +37,7 @@ SAMPLES: list[ProcessesError] = [
     WorkerStartError("The initializer failed.", stderr="Traceback ..."),
     UnpicklableError("load", "args[0]", "cannot pickle '_thread.lock' object"),
     RemoteTaskError("mymodule.MyError", "it failed", "Traceback ..."),
+    ReportDeliveryError("Not sent.", host="mail", port=25, step="RCPT TO", refused={"a@b.c": "550 no"}),
 ]
 
 # What Exception itself has, and the report, which may hold what no pickle can.
@@ -137,6 +139,7 @@ def test_errors_say_what_happened() -> None:
             'files, locks and connections inside the task, or use parallel="threads".'
         ),
         "mymodule.MyError: it failed",
+        "Not sent.",
     ]
 
 
