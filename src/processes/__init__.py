@@ -30,9 +30,31 @@ if TYPE_CHECKING:
     from processes.comms.webhook import WebhookChannel, WebhookConfig
     from processes.error_data import ErrorData
     from processes.events import TaskStatus
-    from processes.exceptions import CircularDependencyError, DependencyNotFoundError, MemoryLimitError, ProcessesError, RemoteTaskError, ReportDeliveryError, TaskNotFoundError, TaskTimeoutError, UnpicklableError, WorkerCrashedError, WorkerStartError
+    from processes.exceptions import (
+        CircularDependencyError,
+        DependencyNotFoundError,
+        MemoryLimitError,
+        ProcessesError,
+        RemoteTaskError,
+        ReportDeliveryError,
+        TaskNotFoundError,
+        TaskTimeoutError,
+        UnpicklableError,
+        WorkerCrashedError,
+        WorkerStartError,
+    )
+    from processes.observer import RunFinished, RunStarted, TaskFinished, TaskRetried, TaskStarted
     from processes.process import Process
-    from processes.report import AttemptRecord, Delivery, ProcessExecutionReport, ReportChannel, ReportContent, TaskReportEntry, TaskResult, Usage
+    from processes.report import (
+        AttemptRecord,
+        Delivery,
+        ProcessExecutionReport,
+        ReportChannel,
+        ReportContent,
+        TaskReportEntry,
+        TaskResult,
+        Usage,
+    )
     from processes.task import Task, TaskDependency
 
     __version__: str
@@ -54,12 +76,17 @@ __all__ = [
     "ReportChannel",
     "ReportContent",
     "ReportDeliveryError",
+    "RunFinished",
+    "RunStarted",
     "SMTPConfig",
     "Task",
     "TaskDependency",
+    "TaskFinished",
     "TaskNotFoundError",
     "TaskReportEntry",
     "TaskResult",
+    "TaskRetried",
+    "TaskStarted",
     "TaskStatus",
     "TaskTimeoutError",
     "UnpicklableError",
@@ -89,12 +116,17 @@ _HOMES = {
     "ReportChannel": "report",
     "ReportContent": "report",
     "ReportDeliveryError": "exceptions",
+    "RunFinished": "observer",
+    "RunStarted": "observer",
     "SMTPConfig": "comms.email",
     "Task": "task",
     "TaskDependency": "task",
+    "TaskFinished": "observer",
     "TaskNotFoundError": "exceptions",
     "TaskReportEntry": "report",
     "TaskResult": "report",
+    "TaskRetried": "observer",
+    "TaskStarted": "observer",
     "TaskStatus": "events",
     "TaskTimeoutError": "exceptions",
     "UnpicklableError": "exceptions",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from processes import graph, logs, runner
@@ -16,16 +17,19 @@ from processes.exceptions import (
     WorkerStartError,
 )
 from processes.graph import key_of
+from processes.observer import Observer, RunFinished, RunStarted
 from processes.report import Facts, ProcessExecutionReport, TaskResult, elapsed, entry_of
 from processes.runner import Plan
-from processes.spec import require, require_int
+from processes.spec import require, require_callable, require_int
 from processes.task import Task, TaskDependency
 from processes.usage import usable_cpus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from processes.backends.base import Backend
+    from processes.observer import RunEvent
     from processes.runner import Outcome, TaskRecord
 
 _MODES = "None or False (sequential), True or 'processes', 'threads', or a ProcessPool"
@@ -177,6 +181,7 @@ class Process:
         *,
         deadline: float | None = None,
         fail_fast: bool = False,
+        on_event: Callable[[RunEvent], object] | None = None,
     ) -> ProcessExecutionReport:
         """
         Run all tasks; every call runs them anew.
@@ -188,28 +193,53 @@ class Process:
             deadline: Seconds from now after which nothing runs any more: what runs fails with TaskTimeoutError, the
                 rest is skipped. In sequential and thread mode what runs cannot be stopped.
             fail_fast: After the first failure start nothing more; what runs may end.
+            on_event: Called with each RunStarted, TaskStarted, TaskRetried, TaskFinished and RunFinished, in order, on
+                a thread of its own. What it raises is said once, by the logger `processes` and in the report's
+                warnings, and stops nothing; `run` returns when it was called with all of them.
 
         Returns:
             What happened to each task.
 
         Raises:
-            TypeError: A number is none.
+            TypeError: A number is none, or `on_event` cannot be called.
             ValueError: No such mode, or a task asks for what the mode cannot do.
             ExceptionGroup: Of an UnpicklableError for each value that cannot reach a child; nothing was started.
             WorkerStartError: Children cannot be started; its `report` says what had happened until then.
         """
         _check_deadline(deadline)
+        if on_event is not None:
+            require_callable("on_event", on_event)
         backend = self._backend(parallel, _checked_workers(max_workers))
         self._check_enforced(backend)
         self.runner = ProcessRunner(self)
-        plan = self._plan()
-        outcome = runner.run(plan, backend, deadline=deadline, fail_fast=fail_fast)
-        self.runner.take_in(self.tasks, outcome, backend)
-        report = self._report(plan, outcome, backend)
-        if isinstance(outcome.broken, WorkerStartError):
-            outcome.broken.report = report
-            raise outcome.broken
+        observer = None if on_event is None else Observer(on_event)
+        try:
+            report, broken = self._observed_run(backend, observer, deadline, fail_fast=fail_fast)
+        finally:
+            if observer is not None:
+                observer.stop()
+        if isinstance(broken, WorkerStartError):
+            broken.report = report
+            raise broken
         return report
+
+    def _observed_run(
+        self, backend: Backend, observer: Observer | None, deadline: float | None, *, fail_fast: bool
+    ) -> tuple[ProcessExecutionReport, BaseException | None]:
+        """The report, and why the run broke off, if it did."""
+        plan = self._plan()
+        if observer is not None:
+            observer.tell(RunStarted(self.name, len(plan.specs), datetime.now(UTC)))
+        outcome = runner.run(plan, backend, deadline=deadline, fail_fast=fail_fast, observer=observer)
+        self.runner.take_in(self.tasks, outcome, backend)
+        if observer is not None:
+            observer.stop()  # What it could not be told belongs in the report.
+            outcome.warnings += observer.troubles
+        report = self._report(plan, outcome, backend)
+        if observer is not None:
+            observer.tell(RunFinished(report))
+            observer.start()
+        return report, outcome.broken
 
     def _backend(self, parallel: object, max_workers: int | None) -> Backend:
         if parallel is None or parallel is False:

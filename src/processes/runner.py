@@ -7,8 +7,10 @@ attempts. Runs in the parent.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -37,15 +39,18 @@ from processes.events import (
     TroubleSeen,
 )
 from processes.exceptions import RemoteTaskError, TaskTimeoutError
+from processes.observer import TaskFinished, TaskRetried, TaskStarted
+from processes.report import Facts, entry_of
 from processes.scheduler import Scheduler
 from processes.spec import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from processes.attempt import Call
     from processes.backends.base import Backend
     from processes.failure import Failure
+    from processes.observer import Observer
     from processes.spec import TaskSpec
     from processes.usage import Measure
 
@@ -91,7 +96,14 @@ class Outcome:
     clock_offset: float = 0.0
 
 
-def run(plan: Plan, backend: Backend, *, deadline: float | None = None, fail_fast: bool = False) -> Outcome:
+def run(
+    plan: Plan,
+    backend: Backend,
+    *,
+    deadline: float | None = None,
+    fail_fast: bool = False,
+    observer: Observer | None = None,
+) -> Outcome:
     """
     Run the tasks of a plan to their end.
 
@@ -100,19 +112,24 @@ def run(plan: Plan, backend: Backend, *, deadline: float | None = None, fail_fas
         backend: Where attempts are made; it is opened and closed here.
         deadline: Seconds from now after which nothing runs any more.
         fail_fast: Start nothing more once a task has failed.
+        observer: Told of every task; it is started here, and left running.
 
     Raises:
         ExceptionGroup: Values that cannot reach the backend; nothing was started.
         KeyboardInterrupt: The user's; everything that ran has been ended.
     """
-    return _Run(plan, backend, deadline, fail_fast=fail_fast).run()
+    return _Run(plan, backend, deadline, observer, fail_fast=fail_fast).run()
 
 
 class _Run:
     """One run's state."""
 
-    def __init__(self, plan: Plan, backend: Backend, deadline: float | None, *, fail_fast: bool) -> None:
+    def __init__(
+        self, plan: Plan, backend: Backend, deadline: float | None, observer: Observer | None, *, fail_fast: bool
+    ) -> None:
         self._plan = plan
+        self._observer = observer
+        self._begun: set[int] = set()  # ids of attempts whose start the observer has been told
         self._backend = backend
         self._deadline = deadline
         self._fail_fast = fail_fast
@@ -132,13 +149,20 @@ class _Run:
             # Before any thread of ours: a backend may fork.
             self._backend.open(self._plan.calls, self._destinations)
             self._listener.start()
-            self._backend.quiet = self._listener.paused
+            if self._observer is not None:
+                self._observer.start()
+            self._backend.quiet = self._quiet
             self._loop()
         finally:
             self._backend.close()
             self._listener.stop()
         self._outcome.warnings += self._listener.troubles
         return self._outcome
+
+    @contextlib.contextmanager
+    def _quiet(self) -> Iterator[None]:
+        with self._listener.paused(), contextlib.nullcontext() if self._observer is None else self._observer.paused():
+            yield
 
     def _loop(self) -> None:
         now = monotonic()
@@ -164,6 +188,8 @@ class _Run:
 
     def _take_in(self, event: BackendEvent, scheduler: Scheduler, now: float) -> None:
         """Keep what the report will need, then let the scheduler decide."""
+        if self._observer is not None:
+            self._observe(event)
         match event:  # Without captures: see Scheduler.handle.
             case AttemptSucceeded():
                 record = self._records[self._placed.pop(event.attempt_id).task]
@@ -211,8 +237,10 @@ class _Run:
                 case SkipTask():
                     self._records[command.task].status = TaskStatus.SKIPPED
                     self._records[command.task].why = self._why(command.reason, command.culprit)
+                    self._tell_finished(command.task)
                 case RetryTask():
                     self._log_retry(command.task, command.number)
+                    self._tell_retried(command)
                 case ReleaseValue():
                     record = self._records[command.task]
                     handle, record.handle = record.handle, None
@@ -235,6 +263,7 @@ class _Run:
             if destination is not None:
                 destination.announce(record.attempts[0][0].started_at)
                 destination.line(logging.INFO, f"Finished {self._plan.specs[task].name}.", _ended_at(record))
+            self._tell_finished(task)
             return
         failed = record.last_failure
         assert failed is not None  # noqa: S101  or the scheduler would not say so
@@ -244,6 +273,7 @@ class _Run:
         if destination is not None:
             destination.announce((record.attempts[0][0] if record.attempts else failed.measure).started_at)
             destination.failure(record.error, data, failed.measure.ended_at)
+        self._tell_finished(task)
 
     def _error_data(self, task: int, failure: Failure) -> ErrorData:
         call = self._plan.calls[task]
@@ -280,6 +310,37 @@ class _Run:
             destination.line(
                 logging.WARNING, f"Attempt {number}/{total} failed: {text}. Retrying...", _ended_at(record)
             )
+
+    # ---- the observer ------------------------------------------------------------------------------------------------
+
+    def _observe(self, event: BackendEvent) -> None:
+        """Tell that an attempt has begun, at the latest when it has ended: a backend may leave its start out."""
+        match event:
+            case AttemptStarted():
+                self._tell_started(event.attempt_id, event.at, event.worker_pid)
+            case AttemptSucceeded() | AttemptFailed():
+                if not isinstance(event, AttemptFailed) or event.was_made:
+                    self._tell_started(event.attempt_id, event.measure.started_at, event.measure.worker_pid)
+                self._begun.discard(event.attempt_id)
+
+    def _tell_started(self, attempt_id: int, at: float, worker_pid: int | None) -> None:
+        if self._observer is not None and attempt_id not in self._begun:
+            self._begun.add(attempt_id)
+            placed = self._placed[attempt_id]
+            when = datetime.fromtimestamp(at + self._outcome.clock_offset, UTC)
+            self._observer.tell(TaskStarted(self._plan.specs[placed.task].name, placed.number, worker_pid, when))
+
+    def _tell_retried(self, command: RetryTask) -> None:
+        failed = self._records[command.task].last_failure
+        if self._observer is not None and failed is not None:
+            error = f"{failed.failure.exception_type}: {failed.failure.exception}"
+            name = self._plan.specs[command.task].name
+            self._observer.tell(TaskRetried(name, command.number, error, command.delay))
+
+    def _tell_finished(self, task: int) -> None:
+        if self._observer is not None:
+            facts = Facts(self._plan.calls[task], self._records[task], self._outcome.clock_offset, self._backend.fetch)
+            self._observer.tell(TaskFinished(entry_of(facts)))
 
 
 def _ended_at(record: TaskRecord) -> float:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from processes.comms.payload import (
     bounded_text,
     payload,
 )
-from processes.report import Facts
+from processes.report import Facts, entry_of
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STARTED = datetime(2026, 1, 2, 3, 4, 0, tzinfo=UTC)
@@ -204,8 +205,10 @@ def test_result_that_cannot_be_unpickled_is_told_as_such() -> None:
     def fetch(handle: object) -> object:
         raise ModuleNotFoundError("no module named 'gone'")
 
-    facts: Any = Facts([], 0.0, fetch, "handle")
-    assert result_text(facts) == "<unreprable: ModuleNotFoundError: no module named 'gone'>"
+    call = SimpleNamespace(name="it", func=len, args=(), kwargs={})
+    record = SimpleNamespace(status=TaskStatus.SUCCESS, attempts=[], handle="handle", error_data=None, why="")
+    told = told_of(entry_of(Facts(call, record, 0.0, fetch)))
+    assert told["result"] == "<unreprable: ModuleNotFoundError: no module named 'gone'>"
 
 
 class Counted:

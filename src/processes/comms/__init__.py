@@ -23,16 +23,27 @@ __all__ = [
 ]
 
 
+#: {public name: the module that has it}
+_HOMES = {
+    "EmailChannel": "processes.comms.email",
+    "HTMLEmailStyle": "processes.comms.html",
+    "ReportChannel": "processes.report",
+    "ReportContent": "processes.report",
+    "SMTPConfig": "processes.comms.email",
+    "WebhookChannel": "processes.comms.webhook",
+    "WebhookConfig": "processes.comms.webhook",
+}
+
+
 def __getattr__(name: str) -> object:
-    """Load a public name: the package above knows where each lives."""
-    if name not in __all__:
+    if name not in _HOMES:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    import processes
+    import importlib
 
-    return getattr(processes, name)
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
 
 
 def __dir__() -> list[str]:
-    """Also what is not loaded yet."""
     return sorted({*globals(), *__all__})

@@ -48,6 +48,8 @@ class SMTPConfig:
     sent in clear text. What is to be encrypted is never sent otherwise, and certificates are checked.
     """
 
+    __module__ = "processes"
+
     #: (host, port), or a host alone: then the port is 465 with security="ssl", or else 25.
     mailhost: tuple[str, int] | str
     #: "user@example.com", or "Name <user@example.com>".
@@ -69,6 +71,8 @@ class SMTPConfig:
 
 class EmailChannel(ReportChannel):
     """Sends a report as one mail to all recipients, as plain text and as HTML."""
+
+    __module__ = "processes"
 
     def __init__(
         self, smtp_config: SMTPConfig, style: HTMLEmailStyle | None = None, content: ReportContent | None = None

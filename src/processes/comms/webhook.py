@@ -55,6 +55,8 @@ TOO_MANY_REQUESTS = 429
 class WebhookConfig:
     """Where and how a report is posted. Checked when a report is sent, not before: all fields may be assigned."""
 
+    __module__ = "processes"
+
     #: http or https. No redirect is followed: give the final one.
     url: str
     #: Sent beside `Content-Type: application/json`, or in its place.
@@ -82,6 +84,8 @@ class WebhookConfig:
 
 class WebhookChannel(ReportChannel):
     """Posts a report as JSON, which is for programs: relays to chats, alerting, collectors."""
+
+    __module__ = "processes"
 
     def __init__(self, webhook_config: WebhookConfig, content: ReportContent | None = None) -> None:
         """Without `content`, everything is told."""
