@@ -180,6 +180,8 @@ class _Run:
             for event in events:
                 # A broken run has given up every attempt: of what still comes, only what was said of them counts.
                 if self._outcome.broken is None or isinstance(event, RecordLogged | TroubleSeen):
+                    if self._observer is not None:
+                        self._observe(event)
                     self._take_in(event, scheduler, now)
             if not events:
                 self._carry_out(scheduler.handle(TimePassed(), now))
@@ -188,8 +190,6 @@ class _Run:
 
     def _take_in(self, event: BackendEvent, scheduler: Scheduler, now: float) -> None:
         """Keep what the report will need, then let the scheduler decide."""
-        if self._observer is not None:
-            self._observe(event)
         match event:  # Without captures: see Scheduler.handle.
             case AttemptSucceeded():
                 record = self._records[self._placed.pop(event.attempt_id).task]

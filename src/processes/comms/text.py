@@ -1,0 +1,186 @@
+"""A report as plain text, for a terminal or beside the HTML of a mail, and a mail's subject. Pure; for the parent."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from datetime import date, datetime
+
+from processes.comms import outline
+from processes.comms.outline import Fitted, Outline, Words
+from processes.error_data import ErrorData
+from processes.report import ProcessExecutionReport, ReportContent, TaskReportEntry
+
+#: Columns: what a mail may have without being wrapped by the reader's client (RFC 5322, 2.1.1).
+WIDTH = 78
+
+#: Characters of a process's name in a subject: clients show about as many.
+SUBJECT_NAME_CHARS_MAX = 120
+
+#: Parts of a failure's bytes that each of its texts may take.
+_TRACEBACK_SHARE = 0.4
+_LOCALS_SHARE = 0.2
+_OTHER_SHARE = 0.05
+
+#: Bytes kept for the lines that tell what is not shown, and the headings of sections.
+_REMARKS_BYTES = 2_000
+
+#: Columns of a label in a list of facts; a longer one takes what it needs.
+_LABEL_WIDTH = 14
+
+# What cannot stand in a header: anything that breaks a line or is not to be seen, and what has no UTF-8.
+_UNSAFE_IN_SUBJECT = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+
+
+def subject_of(report: ProcessExecutionReport, *, language: str, errors_only: bool, day: date) -> str:
+    """A subject for a mail with the report: one line, safe as a header whatever the process is called."""
+    words = outline.words_of(language)
+    base = words["lang_report_email_subject_errors" if errors_only else "lang_report_email_subject"]
+    name = report.process_name
+    if len(name) > SUBJECT_NAME_CHARS_MAX:
+        name = f"{name[: SUBJECT_NAME_CHARS_MAX - 1]}…"
+    name = _UNSAFE_IN_SUBJECT.sub(" ", name).strip()
+    return f"{base} {name} | {day:%Y%m%d}" if name else f"{base} | {day:%Y%m%d}"
+
+
+def render_text(
+    report: ProcessExecutionReport,
+    *,
+    language: str,
+    content: ReportContent,
+    errors_only: bool,
+    generated_at: datetime,
+) -> str:
+    """
+    The report as text of at most RENDERED_MAX bytes in lines of at most WIDTH characters, whatever it holds.
+
+    Args:
+        report: What happened.
+        language: One of outline.LANGUAGES.
+        content: What is told of each failure.
+        errors_only: Tell of failures only; the counts are still those of the whole report.
+        generated_at: The present instant, in the time zone that all instants are shown in.
+    """
+    return _Text(language, content, generated_at).render(report, errors_only)
+
+
+class _Text:
+    """One text in the making."""
+
+    def __init__(self, language: str, content: ReportContent, generated_at: datetime) -> None:
+        self._words: Words = outline.words_of(language)
+        self._content = content
+        self._generated_at = generated_at
+
+    def render(self, report: ProcessExecutionReport, errors_only: bool) -> str:
+        told = outline.outline_of(report, self._words, errors_only=errors_only, generated_at=self._generated_at)
+        when = outline.moment(self._generated_at, self._generated_at)
+        top = self._top(told)
+        end = self._words["lang_generated"].replace("{when}", when)
+        room = outline.RENDERED_MAX - outline.size_of(top) - outline.size_of(end) - _REMARKS_BYTES
+        kinds = outline.fit(told, room, self._in_full, self._in_short)
+        success_label, error_label, skipped_label = (label for label, _ in told.counts)
+        sections = [
+            self._section(error_label, len(told.failures), kinds[0]),
+            self._section(skipped_label, len(told.skipped), kinds[1]),
+            self._section(success_label, len(told.successes), kinds[2]),
+        ]
+        if errors_only and not told.failures:
+            sections.append(self._words["lang_nothing_failed"])
+        return "\n\n".join([top, *filter(None, sections), end]) + "\n"
+
+    def _top(self, told: Outline) -> str:
+        name = outline.in_line(told.name)
+        title = _wrapped(f"{told.header}: {name}" if name else told.header)
+        counts = [(label, str(number)) for label, number in told.counts]
+        blocks = [_underlined(title, "="), _table(told.facts + counts)]
+        if told.warnings or told.warnings_left_out:
+            blocks.append(self._warnings(told))
+        return "\n\n".join(blocks)
+
+    def _warnings(self, told: Outline) -> str:
+        lines = [outline.in_line(text, 2 * outline.NAME_CHARS_MAX) for text in told.warnings]
+        if told.warnings_left_out:
+            lines.append(outline.not_shown(told.warnings_left_out, self._words))
+        points = [_wrapped(line, "- ", "  ") for line in lines]
+        return "\n".join([_underlined(self._words["lang_warnings_title"], "-"), *points])
+
+    def _section(self, label: str, number: int, shown: Fitted) -> str:
+        if not number:
+            return ""
+        blocks = [_underlined(f"{label} ({number})", "-"), *shown.in_full]
+        lines = list(shown.in_short)
+        if shown.in_full and shown.in_short:
+            blocks.append(self._words["lang_in_short"])
+        if shown.left_out:
+            lines.append(_wrapped(outline.not_shown(shown.left_out, self._words)))
+        if not shown.in_full:  # Right under the heading.
+            return "\n".join([*blocks, *lines])
+        return "\n\n".join([*blocks, *(["\n".join(lines)] if lines else [])])
+
+    def _in_full(self, entry: TaskReportEntry, room: int) -> str:
+        def short(text: str) -> str:
+            return self._fitted(text, room * _OTHER_SHARE)
+
+        head = [_wrapped(f"* {outline.in_line(entry.name)} [{outline.badge_of(entry.status, self._words)}]", "", "  ")]
+        if entry.error is not None:
+            head.append(_indented(short(outline.exception_of(entry.error, room, self._words)), 2))
+        facts = outline.facts_of(entry, self._words, self._generated_at)
+        blocks = [
+            "\n".join(head),
+            textwrap.indent(_table([(label, short(value)) for label, value in facts], WIDTH - 2), "  "),
+        ]
+        attempts = outline.attempts_of(entry, self._words)
+        blocks.append(self._part("lang_attempts_label", attempts, room * _OTHER_SHARE))
+        if entry.error is not None:
+            blocks += self._error_parts(entry.error, room)
+        return "\n\n".join(filter(None, blocks))
+
+    def _error_parts(self, error: ErrorData, room: int) -> list[str]:
+        parts = []
+        if self._content.show_traceback:
+            parts.append(self._part("lang_traceback_title", error.traceback_str.strip("\n"), room * _TRACEBACK_SHARE))
+        if self._content.show_traced_vars:
+            where = outline.in_line(error.traced_vars_location)
+            blurb = self._words["lang_traced_vars_blurb"].replace("{location}", where)
+            parts.append(
+                self._part("lang_traced_vars_title", outline.locals_of(error, self._words), room * _LOCALS_SHARE, blurb)
+            )
+        return parts
+
+    def _part(self, title: str, text: str, room: float, blurb: str = "") -> str:
+        """A block of text, indented under its title or the sentence that stands for it; nothing where there is none."""
+        if not text:
+            return ""
+        head = _wrapped(blurb or f"{self._words[title]}:", "  ", "  ")
+        return f"{head}\n{_indented(self._fitted(text, room), 4)}"
+
+    def _in_short(self, entry: TaskReportEntry) -> str:
+        gist = outline.gist_of(entry, self._words)
+        name = outline.in_line(entry.name)
+        return _wrapped(f"{name}: {gist}" if gist else name, "- ", "  ")
+
+    def _fitted(self, text: str, room: float) -> str:
+        return outline.fitted(text, int(room), self._words, outline.size_of)
+
+
+def _wrapped(text: str, first: str = "", later: str = "") -> str:
+    """Prose in lines of WIDTH at most."""
+    return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=later, break_on_hyphens=False)
+
+
+def _indented(text: str, columns: int, width: int = WIDTH) -> str:
+    """Lines as they are, each moved in; what is too long goes on in the next line."""
+    step = width - columns
+    pieces = (line[at : at + step] for line in text.expandtabs(4).split("\n") for at in range(0, len(line) or 1, step))
+    return "\n".join(f"{' ' * columns}{piece}".rstrip() for piece in pieces)
+
+
+def _table(rows: list[tuple[str, str]], width: int = WIDTH) -> str:
+    """Labels to the left, texts to the right of them."""
+    column = max([_LABEL_WIDTH, *(len(label) + 2 for label, _ in rows)])
+    return "\n".join(f"{label:{column}}{_indented(text, column, width).lstrip(' ')}" for label, text in rows)
+
+
+def _underlined(title: str, line: str) -> str:
+    return f"{title}\n{line * min(WIDTH, max(map(len, title.split(chr(10)))))}"
