@@ -125,6 +125,14 @@ class _BoundedRepr(reprlib.Repr):
             return f"<{type_name(type(x))} shape={shape}{f' dtype={dtype}' if dtype is not None else ''}>"
         return shorten(repr(x), LOCAL_CHARS_MAX)
 
+    def repr_bytes(self, x: bytes | bytearray, level: int) -> str:  # noqa: ARG002  reprlib's signature
+        if len(x) <= LOCAL_CHARS_MAX:
+            return repr(x)
+        # Four characters a byte, were it shown whole.
+        return f"<{type(x).__name__} of {len(x)} bytes: {x[: LOCAL_CHARS_MAX // 4]!r}...>"
+
+    repr_bytearray = repr_bytes
+
 
 _bounded = _BoundedRepr()
 

@@ -129,19 +129,23 @@ class _Page:
         return self._fill(
             "page",
             language=self._style.language,
-            title=f"{title}: {name}" if name else title,
+            title=outline.labelled(title, name, self._words) if name else title,
             palette=_palette(self._style.palette),
-            headline=told.headline,
+            headline=told.headline(self._words),
             header=told.header,
             name=self._fill("name", name=name) if name else "",
-            run="".join(self._fill("run", label=label, value=value) for label, value in told.facts),
-            counts="".join(
+            run=self._run(told.facts),
+            counts=self._pieces["gap"].join(
                 self._fill("count", label=label, number=str(number), **self._colours(colour))
                 for (label, number), colour in zip(told.counts, ("green", "red", "grey"), strict=True)
             ),
             body=body,
             generated=self._words["lang_generated"].replace("{when}", when),
         )
+
+    def _run(self, facts: list[tuple[str, str]]) -> str:
+        line = " · ".join(outline.labelled(label, value, self._words) for label, value in facts)
+        return self._fill("run", facts=line) if line else ""
 
     def _warnings(self, told: Outline) -> str:
         lines = [outline.in_line(text, 2 * outline.NAME_CHARS_MAX) for text in told.warnings]
@@ -183,13 +187,13 @@ class _Page:
 
     def _exception(self, error: ErrorData, room: int) -> str:
         return self._fill(
-            "exception", text=self._escaped(outline.exception_of(error, room, self._words), room * _EXCEPTION_SHARE)
+            "exception", text=self._escaped(outline.exception_of(error, self._words), room * _EXCEPTION_SHARE)
         )
 
     def _error_parts(self, error: ErrorData, room: int) -> list[str]:
         parts = []
         if self._content.show_traceback:
-            parts.append(self._part("lang_traceback_title", error.traceback_str.strip("\n"), room * _TRACEBACK_SHARE))
+            parts.append(self._part("lang_traceback_title", outline.traceback_of(error), room * _TRACEBACK_SHARE))
         if self._content.show_traced_vars:
             where = outline.in_line(error.traced_vars_location)
             blurb = self._words["lang_traced_vars_blurb"].replace("{location}", where)
@@ -216,9 +220,7 @@ class _Page:
             name=outline.in_line(entry.name),
             badge=self._badge(entry.status),
             gist=outline.gist_of(entry, self._words),
-            facts=" · ".join(
-                f"{html.escape(label)}: <bdi>{html.escape(outline.in_line(value))}</bdi>" for label, value in facts
-            ),
+            facts=" · ".join(self._fill("told", label=label, value=outline.in_line(value)) for label, value in facts),
         )
 
     def _badge(self, status: TaskStatus) -> str:

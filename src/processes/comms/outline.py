@@ -20,7 +20,7 @@ from itertools import islice
 
 from processes.error_data import ErrorData
 from processes.events import TaskStatus
-from processes.failure import LOCAL_CHARS_MAX, LOCALS_MAX, bounded_repr
+from processes.failure import LOCAL_CHARS_MAX, LOCALS_MAX, TEXT_CHARS_MAX, bounded_repr
 from processes.report import ProcessExecutionReport, TaskReportEntry
 
 #: {key of the language files: text}.
@@ -120,6 +120,11 @@ def not_shown(count: int, words: Words) -> str:
     return words["lang_not_shown"].replace("{count}", str(count))
 
 
+def labelled(label: str, text: str, words: Words) -> str:
+    """A label and what it is for, in one line."""
+    return f"{label}{words['lang_colon']}{text}"
+
+
 # ---- figures ---------------------------------------------------------------------------------------------------------
 
 
@@ -174,10 +179,9 @@ class Outline:
     skipped: list[TaskReportEntry]
     successes: list[TaskReportEntry]
 
-    @property
-    def headline(self) -> str:
+    def headline(self, words: Words) -> str:
         """What a mail client shows of a message before it is opened: the counts, worst first, and what failed."""
-        success, errored, skipped = (f"{label}: {count}" for label, count in self.counts)
+        success, errored, skipped = (labelled(label, str(count), words) for label, count in self.counts)
         told = [errored, skipped, success, *(in_line(entry.name, 60) for entry in self.failures[:5])]
         return " · ".join(told)
 
@@ -238,9 +242,17 @@ def badge_of(status: TaskStatus, words: Words) -> str:
             return words["lang_status_pending"]
 
 
-def exception_of(error: ErrorData, limit: int, words: Words) -> str:
-    """Type and text of what failed, as the last line of a traceback has them; of the text, `limit` characters."""
-    return ": ".join(part for part in (in_line(error.exception_type), cut(error.exception, limit, words)) if part)
+def exception_of(error: ErrorData, words: Words) -> str:
+    """Type and text of what failed, as the last line of a traceback has them."""
+    return ": ".join(
+        part for part in (in_line(error.exception_type), cut(error.exception, TEXT_CHARS_MAX, words)) if part
+    )
+
+
+def traceback_of(error: ErrorData) -> str:
+    """The traceback; "" where it says no more than the exception, as that of a task that was killed."""
+    text = error.traceback_str.strip("\n")
+    return "" if text == f"{error.exception_type}: {error.exception}" else text
 
 
 def facts_of(entry: TaskReportEntry, words: Words, generated_at: datetime) -> list[tuple[str, str]]:
@@ -265,12 +277,12 @@ def facts_of(entry: TaskReportEntry, words: Words, generated_at: datetime) -> li
 def gist_of(entry: TaskReportEntry, words: Words) -> str:
     """The one thing worth knowing of a task in a line: why it failed, why it never ran, what it took."""
     if entry.error is not None:
-        return in_line(exception_of(entry.error, 3 * NAME_CHARS_MAX, words))
+        return in_line(exception_of(entry.error, words))
     if not entry.attempts:
         return in_line(entry.why)
     told = [duration(entry.elapsed_seconds, words)]
     if entry.attempts > 1:
-        told.append(f"{words['lang_attempts_label']}: {entry.attempts}")
+        told.append(labelled(words["lang_attempts_label"], str(entry.attempts), words))
     if entry.usage is not None and entry.usage.peak_memory is not None:
         told.append(memory(entry.usage.peak_memory, words))
     return " · ".join(told)
@@ -341,12 +353,15 @@ def fit(
     def line(entry: TaskReportEntry, share: int) -> str:  # noqa: ARG001  a line takes what it takes
         return in_short(entry)
 
-    first_room = int(room * _IN_FULL_SHARE) if others or len(outline.failures) * least > room else room
-    told, used = _pack(outline.failures, first_room, least, failure)
+    is_enough = len(outline.failures) * least <= room
+    told, used = _pack(
+        outline.failures, int(room * (1 if is_enough and not others else _IN_FULL_SHARE)), least, failure
+    )
     room -= used
     kinds = []
-    for entries in (outline.failures[len(told) :], outline.skipped, outline.successes):
-        is_last = entries is outline.successes
+    remaining = [outline.failures[len(told) :], outline.skipped, outline.successes]
+    for number, entries in enumerate(remaining, 1):
+        is_last = not any(remaining[number:])
         lines, used = _pack(entries, room if is_last else int(room * _LINES_SHARE), _LINE_BYTES, line)
         room -= used
         kinds.append(Fitted([], lines, len(entries) - len(lines)))

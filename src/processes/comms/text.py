@@ -25,8 +25,8 @@ _OTHER_SHARE = 0.05
 #: Bytes kept for the lines that tell what is not shown, and the headings of sections.
 _REMARKS_BYTES = 2_000
 
-#: Columns of a label in a list of facts; a longer one takes what it needs.
-_LABEL_WIDTH = 14
+#: Columns of a label in a list of facts; a longer one stands in a line of its own.
+_LABEL_WIDTH = 20
 
 # What cannot stand in a header: anything that breaks a line or is not to be seen, and what has no UTF-8.
 _UNSAFE_IN_SUBJECT = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
@@ -91,7 +91,7 @@ class _Text:
 
     def _top(self, told: Outline) -> str:
         name = outline.in_line(told.name)
-        title = _wrapped(f"{told.header}: {name}" if name else told.header)
+        title = _wrapped(outline.labelled(told.header, name, self._words) if name else told.header)
         counts = [(label, str(number)) for label, number in told.counts]
         blocks = [_underlined(title, "="), _table(told.facts + counts)]
         if told.warnings or told.warnings_left_out:
@@ -124,7 +124,7 @@ class _Text:
 
         head = [_wrapped(f"* {outline.in_line(entry.name)} [{outline.badge_of(entry.status, self._words)}]", "", "  ")]
         if entry.error is not None:
-            head.append(_indented(short(outline.exception_of(entry.error, room, self._words)), 2))
+            head.append(_indented(short(outline.exception_of(entry.error, self._words)), 2))
         facts = outline.facts_of(entry, self._words, self._generated_at)
         blocks = [
             "\n".join(head),
@@ -139,7 +139,7 @@ class _Text:
     def _error_parts(self, error: ErrorData, room: int) -> list[str]:
         parts = []
         if self._content.show_traceback:
-            parts.append(self._part("lang_traceback_title", error.traceback_str.strip("\n"), room * _TRACEBACK_SHARE))
+            parts.append(self._part("lang_traceback_title", outline.traceback_of(error), room * _TRACEBACK_SHARE))
         if self._content.show_traced_vars:
             where = outline.in_line(error.traced_vars_location)
             blurb = self._words["lang_traced_vars_blurb"].replace("{location}", where)
@@ -152,13 +152,13 @@ class _Text:
         """A block of text, indented under its title or the sentence that stands for it; nothing where there is none."""
         if not text:
             return ""
-        head = _wrapped(blurb or f"{self._words[title]}:", "  ", "  ")
+        head = _wrapped(blurb or outline.labelled(self._words[title], "", self._words).rstrip(), "  ", "  ")
         return f"{head}\n{_indented(self._fitted(text, room), 4)}"
 
     def _in_short(self, entry: TaskReportEntry) -> str:
         gist = outline.gist_of(entry, self._words)
         name = outline.in_line(entry.name)
-        return _wrapped(f"{name}: {gist}" if gist else name, "- ", "  ")
+        return _wrapped(outline.labelled(name, gist, self._words) if gist else name, "- ", "  ")
 
     def _fitted(self, text: str, room: float) -> str:
         return outline.fitted(text, int(room), self._words, outline.size_of)
@@ -170,16 +170,30 @@ def _wrapped(text: str, first: str = "", later: str = "") -> str:
 
 
 def _indented(text: str, columns: int, width: int = WIDTH) -> str:
-    """Lines as they are, each moved in; what is too long goes on in the next line."""
-    step = width - columns
-    pieces = (line[at : at + step] for line in text.expandtabs(4).split("\n") for at in range(0, len(line) or 1, step))
-    return "\n".join(f"{' ' * columns}{piece}".rstrip() for piece in pieces)
+    """Lines as they are, each moved in; what is too long goes on in the next line, as deep as it began."""
+    return "\n".join(_moved_in(line, " " * columns, width) for line in text.expandtabs(4).split("\n"))
+
+
+def _moved_in(line: str, margin: str, width: int) -> str:
+    depth = min(len(line) - len(line.lstrip(" ")), width // 2)
+    return textwrap.fill(
+        line.rstrip(),
+        width,
+        initial_indent=margin,
+        subsequent_indent=margin + " " * depth,
+        replace_whitespace=False,
+        break_on_hyphens=False,
+    )
 
 
 def _table(rows: list[tuple[str, str]], width: int = WIDTH) -> str:
     """Labels to the left, texts to the right of them."""
-    column = max([_LABEL_WIDTH, *(len(label) + 2 for label, _ in rows)])
-    return "\n".join(f"{label:{column}}{_indented(text, column, width).lstrip(' ')}" for label, text in rows)
+    lines = []
+    for label, text in rows:
+        value = _indented(text, _LABEL_WIDTH, width)
+        fits = len(label) < _LABEL_WIDTH
+        lines.append(f"{label:{_LABEL_WIDTH}}{value[_LABEL_WIDTH:]}" if fits else f"{label}\n{value}")
+    return "\n".join(lines)
 
 
 def _underlined(title: str, line: str) -> str:
