@@ -22,12 +22,15 @@ from processes.report import ProcessExecutionReport, ReportContent, TaskReportEn
 
 PALETTES = ("catppuccin", "neobones", "neutral", "slate")
 
-#: Parts of a failure's bytes that each of its texts may take; what is left is for names and markup.
+#: Parts of a failure's bytes that each of its texts may take; the traceback gets what the others leave, that at least.
 _EXCEPTION_SHARE = 0.1
 _FACT_SHARE = 0.05
 _ATTEMPTS_SHARE = 0.1
+_LOCALS_SHARE = 0.2
 _TRACEBACK_SHARE = 0.3
-_LOCALS_SHARE = 0.15
+
+#: Bytes of a failure's name and badge, and of markup around its texts.
+_NAME_BYTES = 1_500
 
 #: Bytes kept for the lines that tell what is not shown, and the headings of sections.
 _REMARKS_BYTES = 3_000
@@ -168,38 +171,43 @@ class _Page:
         return self._fill("remark", text=self._words[word])
 
     def _in_full(self, entry: TaskReportEntry, room: int) -> str:
-        def fact(label: str, value: str) -> str:
-            return self._fill("fact", label=label, value=self._escaped(value, room * _FACT_SHARE))
-
-        facts = outline.facts_of(entry, self._words, self._generated_at)
-        attempts = outline.attempts_of(entry, self._words)
-        parts = [self._part("lang_attempts_label", attempts, room * _ATTEMPTS_SHARE)]
-        if entry.error is not None:
-            parts += self._error_parts(entry.error, room)
+        exception = self._exception(entry.error, room)
+        facts = self._facts(entry, room)
+        attempts = self._part("lang_attempts_label", outline.attempts_of(entry, self._words), room * _ATTEMPTS_SHARE)
+        known = self._locals(entry.error, room)
+        left = room - outline.size_of(exception + facts + attempts + known) - _NAME_BYTES
         return self._fill(
             "failure",
             name=outline.in_line(entry.name),
             badge=self._badge(entry.status),
-            exception="" if entry.error is None else self._exception(entry.error, room),
-            facts="".join(fact(label, value) for label, value in facts),
-            parts="".join(parts),
+            exception=exception,
+            facts=facts,
+            parts=attempts + self._traceback(entry.error, max(left, room * _TRACEBACK_SHARE)) + known,
         )
 
-    def _exception(self, error: ErrorData, room: int) -> str:
+    def _exception(self, error: ErrorData | None, room: int) -> str:
+        if error is None:
+            return ""
         return self._fill(
             "exception", text=self._escaped(outline.exception_of(error, self._words), room * _EXCEPTION_SHARE)
         )
 
-    def _error_parts(self, error: ErrorData, room: int) -> list[str]:
-        parts = []
-        if self._content.show_traceback:
-            parts.append(self._part("lang_traceback_title", outline.traceback_of(error), room * _TRACEBACK_SHARE))
-        if self._content.show_traced_vars:
-            where = outline.in_line(error.traced_vars_location)
-            blurb = self._words["lang_traced_vars_blurb"].replace("{location}", where)
-            known = outline.locals_of(error, self._words)
-            parts.append(self._part("lang_traced_vars_title", known, room * _LOCALS_SHARE, blurb))
-        return parts
+    def _facts(self, entry: TaskReportEntry, room: int) -> str:
+        return "".join(
+            self._fill("fact", label=label, value=self._escaped(value, room * _FACT_SHARE))
+            for label, value in outline.facts_of(entry, self._words, self._generated_at)
+        )
+
+    def _traceback(self, error: ErrorData | None, room: float) -> str:
+        if error is None or not self._content.show_traceback:
+            return ""
+        return self._part("lang_traceback_title", outline.traceback_of(error), room)
+
+    def _locals(self, error: ErrorData | None, room: int) -> str:
+        if error is None or not self._content.show_traced_vars:
+            return ""
+        blurb = outline.blurb_of(error, self._words)
+        return self._part("lang_traced_vars_title", outline.locals_of(error, self._words), room * _LOCALS_SHARE, blurb)
 
     def _part(self, title: str, text: str, room: float, blurb: str = "") -> str:
         """A block of text as it is, under its title; nothing where there is none."""

@@ -302,6 +302,11 @@ def attempts_of(entry: TaskReportEntry, words: Words) -> str:
     return "\n".join(in_line(line) for line in lines)
 
 
+def blurb_of(error: ErrorData, words: Words) -> str:
+    """The sentence that says where the locals were."""
+    return words["lang_traced_vars_blurb"].replace("{location}", in_line(error.traced_vars_location))
+
+
 def locals_of(error: ErrorData, words: Words) -> str:
     """The locals of the chosen frame, `name = repr` in a line each."""
     known = islice(error.traced_vars.items(), LOCALS_MAX + 1)  # One on top for what says how many more there are.

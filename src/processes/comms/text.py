@@ -17,10 +17,13 @@ WIDTH = 78
 #: Characters of a process's name in a subject: clients show about as many.
 SUBJECT_NAME_CHARS_MAX = 120
 
-#: Parts of a failure's bytes that each of its texts may take.
-_TRACEBACK_SHARE = 0.4
+#: Parts of a failure's bytes that each of its texts may take; the traceback gets what the others leave, that at least.
 _LOCALS_SHARE = 0.2
 _OTHER_SHARE = 0.05
+_TRACEBACK_SHARE = 0.3
+
+#: Bytes of a text as part of those it has when its lines are moved in and wrapped.
+_UNWRAPPED = 0.85
 
 #: Bytes kept for the lines that tell what is not shown, and the headings of sections.
 _REMARKS_BYTES = 2_000
@@ -119,34 +122,35 @@ class _Text:
         return "\n\n".join([*blocks, *(["\n".join(lines)] if lines else [])])
 
     def _in_full(self, entry: TaskReportEntry, room: int) -> str:
-        def short(text: str) -> str:
-            return self._fitted(text, room * _OTHER_SHARE)
-
-        head = [_wrapped(f"* {outline.in_line(entry.name)} [{outline.badge_of(entry.status, self._words)}]", "", "  ")]
-        if entry.error is not None:
-            head.append(_indented(short(outline.exception_of(entry.error, self._words)), 2))
+        other_room = room * _OTHER_SHARE
         facts = outline.facts_of(entry, self._words, self._generated_at)
+        table = _table([(label, self._fitted(value, other_room)) for label, value in facts], WIDTH - 2)
         blocks = [
-            "\n".join(head),
-            textwrap.indent(_table([(label, short(value)) for label, value in facts], WIDTH - 2), "  "),
+            self._head(entry, other_room),
+            textwrap.indent(table, "  "),
+            self._part("lang_attempts_label", outline.attempts_of(entry, self._words), other_room),
         ]
-        attempts = outline.attempts_of(entry, self._words)
-        blocks.append(self._part("lang_attempts_label", attempts, room * _OTHER_SHARE))
-        if entry.error is not None:
-            blocks += self._error_parts(entry.error, room)
+        known = self._locals(entry.error, room * _LOCALS_SHARE)
+        left = _UNWRAPPED * (room - outline.size_of("".join(blocks) + known))
+        blocks += [self._traceback(entry.error, max(left, room * _TRACEBACK_SHARE)), known]
         return "\n\n".join(filter(None, blocks))
 
-    def _error_parts(self, error: ErrorData, room: int) -> list[str]:
-        parts = []
-        if self._content.show_traceback:
-            parts.append(self._part("lang_traceback_title", outline.traceback_of(error), room * _TRACEBACK_SHARE))
-        if self._content.show_traced_vars:
-            where = outline.in_line(error.traced_vars_location)
-            blurb = self._words["lang_traced_vars_blurb"].replace("{location}", where)
-            parts.append(
-                self._part("lang_traced_vars_title", outline.locals_of(error, self._words), room * _LOCALS_SHARE, blurb)
-            )
-        return parts
+    def _head(self, entry: TaskReportEntry, room: float) -> str:
+        name = _wrapped(f"* {outline.in_line(entry.name)} [{outline.badge_of(entry.status, self._words)}]", "", "  ")
+        if entry.error is None:
+            return name
+        return f"{name}\n{_indented(self._fitted(outline.exception_of(entry.error, self._words), room), 2)}"
+
+    def _traceback(self, error: ErrorData | None, room: float) -> str:
+        if error is None or not self._content.show_traceback:
+            return ""
+        return self._part("lang_traceback_title", outline.traceback_of(error), room)
+
+    def _locals(self, error: ErrorData | None, room: float) -> str:
+        if error is None or not self._content.show_traced_vars:
+            return ""
+        known = outline.locals_of(error, self._words)
+        return self._part("lang_traced_vars_title", known, room, outline.blurb_of(error, self._words))
 
     def _part(self, title: str, text: str, room: float, blurb: str = "") -> str:
         """A block of text, indented under its title or the sentence that stands for it; nothing where there is none."""
