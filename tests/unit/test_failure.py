@@ -224,6 +224,16 @@ def test_repr_of_an_array_is_shape_and_dtype() -> None:
     assert "shape=(1000000,)" in bounded_repr({"inside": np.zeros(10**6, dtype="i4")})
 
 
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_repr_of_many_bytes_shows_the_first(kind: type[bytes | bytearray]) -> None:
+    """Without making the text of all of them; few are shown whole."""
+    shown = bounded_repr(kind(b"x" * 10**7))
+    assert shown.startswith(f"<{kind.__name__} of 10000000 bytes: ")
+    assert shown.endswith("xxx')...>" if kind is bytearray else "xxx'...>")
+    assert len(shown) < LOCAL_CHARS_MAX
+    assert bounded_repr(kind(b"few")) == repr(kind(b"few"))
+
+
 def test_repr_of_a_table_is_its_shape() -> None:
     """A data frame has no dtype of its own."""
 

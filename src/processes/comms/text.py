@@ -42,7 +42,7 @@ def subject_of(report: ProcessExecutionReport, *, language: str, errors_only: bo
     name = report.process_name
     if len(name) > SUBJECT_NAME_CHARS_MAX:
         name = f"{name[: SUBJECT_NAME_CHARS_MAX - 1]}…"
-    name = _UNSAFE_IN_SUBJECT.sub(" ", name).strip()
+    name = _UNSAFE_IN_SUBJECT.sub(" ", name).replace("=?", "= ?").strip()  # "=?...?=" would be decoded: RFC 2047.
     return f"{base} {name} | {day:%Y%m%d}" if name else f"{base} | {day:%Y%m%d}"
 
 
