@@ -126,17 +126,16 @@ class _Page:
         return _SLOT.sub(lambda slot: values[slot[1]] if slot[1] else html.escape(values[slot[2]]), self._pieces[piece])
 
     def _frame(self, told: Outline, body: str) -> str:
-        name = outline.in_line(told.name)
         title = self._words["lang_report_title_prefix"]
         when = outline.moment(self._generated_at, self._generated_at)
         return self._fill(
             "page",
             language=self._style.language,
-            title=outline.labelled(title, name, self._words) if name else title,
+            title=outline.labelled(title, told.name, self._words) if told.name else title,
             palette=_palette(self._style.palette),
             headline=told.headline(self._words),
             header=told.header,
-            name=self._fill("name", name=name) if name else "",
+            name=self._fill("name", name=told.name) if told.name else "",
             run=self._run(told.facts),
             counts=self._pieces["gap"].join(
                 self._fill("count", label=label, number=str(number), **self._colours(colour))
@@ -151,10 +150,8 @@ class _Page:
         return self._fill("run", facts=line) if line else ""
 
     def _warnings(self, told: Outline) -> str:
-        lines = [outline.in_line(text, 2 * outline.NAME_CHARS_MAX) for text in told.warnings]
-        if told.warnings_left_out:
-            lines.append(outline.not_shown(told.warnings_left_out, self._words))
-        return self._fill("warnings", lines="".join(self._fill("text", text=line) for line in lines)) if lines else ""
+        lines = "".join(self._fill("text", text=line) for line in told.warnings)
+        return self._fill("warnings", lines=lines) if lines else ""
 
     def _section(self, label: str, number: int, shown: Fitted) -> str:
         if not number:

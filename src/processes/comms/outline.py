@@ -34,6 +34,8 @@ RENDERED_MAX = 98_000
 #: Characters of a name, or of anything else that stands within a line.
 NAME_CHARS_MAX = 200
 
+_WARNING_CHARS_MAX = 400
+
 #: Of names, attempts and warnings in a list, that many are shown and the others counted.
 LISTED_MAX = 20
 
@@ -161,19 +163,18 @@ def moment(at: datetime, like: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A report sorted into what is told in which place; texts as they are, neither cleaned nor escaped."""
+    """A report sorted into what is told in which place."""
 
     #: "Process Execution Report", or of failed tasks.
     header: str
-    #: The process's name; "" where it has none.
+    #: The process's name as part of a line; "" where it has none.
     name: str
     #: When the tasks began and how long it took, as far as it is known: (label, text).
     facts: list[tuple[str, str]]
     #: (label, number of entries): successes, errors, skipped. Of the whole report, also where only errors are told.
     counts: list[tuple[str, int]]
-    #: The run's own troubles, and how many of them are not shown.
+    #: The run's own troubles, a line each, and how many more there are.
     warnings: list[str]
-    warnings_left_out: int
     failures: list[TaskReportEntry]
     #: Those that never ran, then those that succeeded; both empty where only errors are told.
     skipped: list[TaskReportEntry]
@@ -193,11 +194,15 @@ def outline_of(report: ProcessExecutionReport, words: Words, *, errors_only: boo
         by_status[entry.status].append(entry)
     successes, failures = by_status[TaskStatus.SUCCESS], by_status[TaskStatus.ERRORED]
     warnings = [
-        text for text in islice(report.warnings, LISTED_MAX) if not (errors_only and _names_any(text, successes))
+        in_line(text, _WARNING_CHARS_MAX)
+        for text in islice(report.warnings, LISTED_MAX)
+        if not (errors_only and _names_any(text, successes))
     ]
+    if len(report.warnings) > len(warnings):
+        warnings.append(not_shown(len(report.warnings) - len(warnings), words))
     return Outline(
         header=words["lang_report_header_errors_only" if errors_only else "lang_report_header"],
-        name=report.process_name.strip(),
+        name=in_line(report.process_name.strip()),
         facts=_run_facts(report, words, generated_at),
         counts=[
             (words["lang_report_success_label"], len(successes)),
@@ -205,7 +210,6 @@ def outline_of(report: ProcessExecutionReport, words: Words, *, errors_only: boo
             (words["lang_report_skipped_label"], len(by_status[TaskStatus.SKIPPED])),
         ],
         warnings=warnings,
-        warnings_left_out=len(report.warnings) - len(warnings),
         failures=failures,
         skipped=[] if errors_only else by_status[TaskStatus.SKIPPED] + by_status[TaskStatus.PENDING],
         successes=[] if errors_only else successes,
@@ -213,9 +217,9 @@ def outline_of(report: ProcessExecutionReport, words: Words, *, errors_only: boo
 
 
 def _names_any(text: str, entries: list[TaskReportEntry]) -> bool:
-    """Whether a warning names a task: a report of errors only must not name one that succeeded."""
-    start = text[: NAME_CHARS_MAX * 10]
-    return any(entry.name in start for entry in entries)
+    """Whether a warning, as far as it is shown, names a task: a report of errors only names none that succeeded."""
+    shown = text[:_WARNING_CHARS_MAX]
+    return any(entry.name in shown for entry in entries)
 
 
 def _run_facts(report: ProcessExecutionReport, words: Words, generated_at: datetime) -> list[tuple[str, str]]:

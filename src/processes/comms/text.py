@@ -93,19 +93,15 @@ class _Text:
         return "\n\n".join([top, *filter(None, sections), end]) + "\n"
 
     def _top(self, told: Outline) -> str:
-        name = outline.in_line(told.name)
-        title = _wrapped(outline.labelled(told.header, name, self._words) if name else told.header)
+        title = _wrapped(outline.labelled(told.header, told.name, self._words) if told.name else told.header)
         counts = [(label, str(number)) for label, number in told.counts]
         blocks = [_underlined(title, "="), _table(told.facts + counts)]
-        if told.warnings or told.warnings_left_out:
+        if told.warnings:
             blocks.append(self._warnings(told))
         return "\n\n".join(blocks)
 
     def _warnings(self, told: Outline) -> str:
-        lines = [outline.in_line(text, 2 * outline.NAME_CHARS_MAX) for text in told.warnings]
-        if told.warnings_left_out:
-            lines.append(outline.not_shown(told.warnings_left_out, self._words))
-        points = [_wrapped(line, "- ", "  ") for line in lines]
+        points = [_wrapped(line, "- ", "  ") for line in told.warnings]
         return "\n".join([_underlined(self._words["lang_warnings_title"], "-"), *points])
 
     def _section(self, label: str, number: int, shown: Fitted) -> str:
