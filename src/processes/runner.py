@@ -322,6 +322,8 @@ class _Run:
                 if not isinstance(event, AttemptFailed) or event.was_made:
                     self._tell_started(event.attempt_id, event.measure.started_at, event.measure.worker_pid)
                 self._begun.discard(event.attempt_id)
+            case _:
+                pass
 
     def _tell_started(self, attempt_id: int, at: float, worker_pid: int | None) -> None:
         if self._observer is not None and attempt_id not in self._begun:

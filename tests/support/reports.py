@@ -6,8 +6,7 @@ from typing import Any
 
 from processes.error_data import ErrorData
 from processes.events import TaskStatus
-from processes.report import AttemptRecord, ProcessExecutionReport, TaskReportEntry
-from processes.usage import Usage
+from processes.report import AttemptRecord, ProcessExecutionReport, TaskReportEntry, Usage
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

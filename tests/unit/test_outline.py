@@ -1,12 +1,15 @@
 """What every rendered report shares: text that can be shown, figures for people, and what fits."""
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from processes.comms import outline
 from processes.comms.outline import LISTED_MAX, NAME_CHARS_MAX, words_of
-from processes.report import AttemptRecord, Facts
+from processes.events import TaskStatus
+from processes.report import AttemptRecord, Facts, entry_of
+from processes.usage import Measure
 from support.reports import GENERATED, HOSTILE, STARTED, error, failed, report, skipped, succeeded
 
 EN, DE, FR = words_of("en"), words_of("de"), words_of("fr")
@@ -132,7 +135,10 @@ def test_outline_loads_no_result() -> None:
     def explode(handle: object) -> object:
         raise AssertionError(handle)
 
-    lazy = succeeded(result=Facts([], 0.0, explode, "handle"))
+    call = SimpleNamespace(name="lazy", func=len, args=(), kwargs={})
+    attempts = [(Measure(1.0, 2.25, 7, 0.5, 0.0, 64 * 2**20, 0, "VmHWM"), None)]
+    left = SimpleNamespace(status=TaskStatus.SUCCESS, attempts=attempts, handle="handle", error_data=None, why="")
+    lazy = entry_of(Facts(call, left, 0.0, explode))
     made = outline.outline_of(report(lazy), EN, errors_only=False, generated_at=GENERATED)
     assert [id(entry) for entry in made.successes] == [id(lazy)]
     assert outline.gist_of(lazy, EN) == "1.25 s · 64.0 MiB"

@@ -52,6 +52,8 @@ class HTMLEmailStyle:
         ValueError: No such palette or language.
     """
 
+    __module__ = "processes"
+
     #: Colours: one of "catppuccin", "neobones", "neutral", "slate".
     palette: str = "neutral"
     #: Of labels and subject: one of "de", "en", "es", "fr", "it", "pt".
