@@ -1,12 +1,59 @@
-"""What `from processes import *` gives."""
+"""What `from processes import *` gives, and where a program written for 7.0.4 looks for it."""
 
+import importlib
 import inspect
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import pytest
 
 import processes
+from processes.process import ProcessRunner
 from support.pools import results, run
+
+#: Where 7.0.4 had its names.
+OLD_HOMES = {
+    "processes.error_data": ["ErrorData"],
+    "processes.exceptions": ["CircularDependencyError", "DependencyNotFoundError", "TaskNotFoundError"],
+    "processes.execution_report": ["ProcessExecutionReport", "TaskReportEntry", "TaskStatus"],
+    "processes.process": ["Process"],
+    "processes.task": ["Task", "TaskDependency", "TaskResult", "TaskStatus"],
+    "processes.task_types": ["TaskDependency", "TaskResult", "TaskStatus"],
+}
+
+#: Parameters of 7.0.4, which programs give by position or by name.
+OLD_PARAMETERS: list[tuple[Callable[..., object], str]] = [
+    (
+        processes.Task,
+        "name func log_path args kwargs dependencies traced_vars_frame_filter timeout retries retry_on",
+    ),
+    (processes.Task.run, "self executing_process"),
+    (
+        processes.TaskDependency,
+        "task_name use_result_as_additional_args use_result_as_additional_kwargs additional_kwarg_name",
+    ),
+    (processes.TaskResult, "status result exception error_data elapsed_seconds attempts"),
+    (
+        processes.ErrorData,
+        "task_name function args kwargs downstream_impact exception traceback_str traced_vars traced_vars_location",
+    ),
+    (processes.Process, "tasks name"),
+    (processes.Process.add_task, "self task"),
+    (processes.Process.add_task_dependency, "self task_name dependency"),
+    (processes.Process.run, "self parallel max_workers"),
+    (ProcessRunner, "process_ref"),
+    (ProcessRunner.run, "self parallel max_workers"),
+    (processes.ProcessExecutionReport, "entries process_name"),
+    (processes.ProcessExecutionReport.from_results, "process results"),
+    (processes.ProcessExecutionReport.to_json, "self indent dumps_kwargs"),
+    (processes.TaskReportEntry, "name function args kwargs status elapsed_seconds attempts result error"),
+    (processes.DependencyNotFoundError, "task_name missing_dep"),
+    (processes.TaskNotFoundError, "task_name"),
+]
 
 
 def test_star_import_gives_the_public_names() -> None:
@@ -43,3 +90,49 @@ def test_graph_runs_from_public_names_alone() -> None:
         ),
     ]
     assert results(run(tasks, processes.ProcessPool(2))) == {"numbers": [1, 2, 3], "sum": 6}
+
+
+@pytest.mark.parametrize("module", OLD_HOMES)
+def test_module_of_old_has_its_names(module: str) -> None:
+    """1.3: what a program imports from a module of 7.0.4 is the public class."""
+    home = importlib.import_module(module)
+    for name in OLD_HOMES[module]:
+        assert getattr(home, name) is getattr(processes, name), name
+
+
+def test_module_of_the_process_has_its_runner() -> None:
+    """1.3: the class of `process.runner` can be imported."""
+    assert type(processes.Process([]).runner) is importlib.import_module("processes.process").ProcessRunner
+
+
+@pytest.mark.parametrize(
+    ("function", "names"), OLD_PARAMETERS, ids=[function.__qualname__ for function, _ in OLD_PARAMETERS]
+)
+def test_parameters_of_old_come_first(function: Callable[..., object], names: str) -> None:
+    """Parameters keep their names and their order; what is new follows them and can be left out."""
+    old = names.split()
+    parameters = list(inspect.signature(function).parameters.values())
+    assert [parameter.name for parameter in parameters[: len(old)]] == old
+    assert all(parameter.default is not parameter.empty for parameter in parameters[len(old) :])
+
+
+def test_version_is_that_of_the_installed_package() -> None:
+    """1.2: also where the package was imported long before."""
+    assert processes.__version__ == metadata.version("processes")
+
+
+def test_version_of_a_package_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1.2: a copy on sys.path has no metadata, and works."""
+
+    def find_none(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", find_none)
+    assert processes.__version__ == "0.0.0-unknown"
+
+
+def test_package_tells_what_it_needs_and_that_it_is_typed() -> None:
+    """1.1: Python 3.11, the licence, and the mark for type checkers."""
+    told = metadata.metadata("processes")
+    assert (told["Requires-Python"], told["License-Expression"]) == (">=3.11", "MIT")
+    assert Path(processes.__file__).with_name("py.typed").is_file()
