@@ -310,6 +310,30 @@ def test_result_worked_tells_success_only() -> None:
     assert statuses == [TaskStatus.SUCCESS, TaskStatus.PENDING, TaskStatus.SKIPPED, TaskStatus.ERRORED]
 
 
+def test_result_takes_parts_by_position_and_has_defaults() -> None:
+    """4.2: three are needed; all are plain attributes, but for `worked`."""
+    error = ValueError("x")
+    whole = TaskResult(TaskStatus.ERRORED, None, error, ERROR, 0.5, 3)
+    assert (whole.status, whole.result, whole.exception, whole.error_data) == (TaskStatus.ERRORED, None, error, ERROR)
+    assert (whole.elapsed_seconds, whole.attempts) == (0.5, 3)
+    least = TaskResult(TaskStatus.SUCCESS, 1, None)
+    assert (least.error_data, least.elapsed_seconds, least.attempts) == (None, 0.0, 0)
+    least.status = TaskStatus.ERRORED
+    assert not least.worked
+    with pytest.raises(AttributeError):
+        least.worked = True  # type: ignore[misc]
+
+
+def test_statuses_have_the_values_of_old() -> None:
+    """4.1: these four, by these texts."""
+    assert {status.name: status.value for status in TaskStatus} == {
+        "PENDING": "pending",
+        "SUCCESS": "success",
+        "ERRORED": "errored",
+        "SKIPPED": "skipped",
+    }
+
+
 # ---- as JSON ---------------------------------------------------------------------------------------------------------
 
 
@@ -417,3 +441,10 @@ def test_json_of_an_empty_report_has_its_frame() -> None:
     """Nothing ran."""
     document = json.loads(ProcessExecutionReport().to_json())
     assert (document["entries"], document["process_name"], document["metrics"]) == ({}, "", {})
+
+
+def test_json_tells_a_value_as_often_as_it_is_met() -> None:
+    """D1: what stands twice beside itself is no circle."""
+    twice = [1]
+    text = ProcessExecutionReport({"ok": entry(result={"a": [twice, twice], "b": twice})}).to_json()
+    assert json.loads(text)["entries"]["ok"]["result"] == {"a": [[1], [1]], "b": [1]}
