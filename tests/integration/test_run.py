@@ -67,6 +67,19 @@ def time_out_itself() -> None:
     raise TimeoutError("db said no")
 
 
+def refuse_connection() -> None:
+    import urllib.error
+
+    raise urllib.error.URLError(ConnectionRefusedError(111, "Connection refused"))
+
+
+def call_library() -> object:
+    import json
+
+    mine = "no json"
+    return json.loads(mine)
+
+
 class Unprintable(Exception):
     def __str__(self) -> str:
         raise ZeroDivisionError
@@ -377,7 +390,90 @@ def test_run_lets_go_of_the_locals_of_a_failure(local_mode: str | None) -> None:
     assert held[0]() is None
 
 
+def test_run_shows_the_frame_that_is_asked_for(mode: str | None) -> None:
+    """12.1: the innermost frame of the user's own, or of a file whose name holds `traced_vars_frame_filter`."""
+    tasks = [
+        Task("own", call_library),
+        Task("filtered", call_library, traced_vars_frame_filter="json"),
+        Task("no-match", call_library, traced_vars_frame_filter="no such file"),
+    ]
+    errors = {name: entry.error for name, entry in Process(tasks).run(mode).errored.items()}
+    own, filtered, no_match = (errors[task.name] for task in tasks)
+    assert own is not None
+    assert filtered is not None
+    assert no_match is not None
+    assert own.traced_vars["mine"] == "'no json'"
+    assert Path(__file__).name in own.traced_vars_location
+    assert filtered.traced_vars["s"] == "'no json'"
+    assert "json/decoder.py:" in filtered.traced_vars_location
+    assert no_match.traced_vars_location == filtered.traced_vars_location
+
+
+def test_run_names_a_function_as_it_is_called_when_it_runs(mode: str | None) -> None:
+    """19.11: the name is read late."""
+
+    def function() -> None:
+        raise ValueError
+
+    tasks = [Task("good", lambda: 1), Task("bad", function)]
+    function.__name__ = tasks[0].func.__name__ = "renamed"
+    report = Process(tasks).run(mode)
+    assert report.entries["bad"].error is not None
+    assert [entry.function for entry in report.entries.values()] == ["renamed", "renamed"]
+    assert report.entries["bad"].error.function == "renamed"
+
+
+def test_run_calls_each_function_once(concurrent_mode: str, tmp_path: Path) -> None:
+    """9.4: in a graph with many ways through it, each task runs one time, after all that it waits for."""
+    path = tmp_path / "ran"
+    layers = 4
+    tasks = [
+        Task(
+            f"{layer}-{n}", note, None, (str(path), f"{layer}-{n}"), {}, after(*(f"{layer - 1}-{m}" for m in range(5)))
+        )
+        if layer
+        else Task(f"{layer}-{n}", note, None, (str(path), f"{layer}-{n}"))
+        for layer in reversed(range(layers))
+        for n in range(5)
+    ]
+    report = Process(tasks).run(concurrent_mode, 4)
+    assert len(report.successes) == len(tasks)
+    ran = noted(path)
+    assert sorted(ran) == sorted(task.name for task in tasks)
+    assert [name[0] for name in ran] == sorted(name[0] for name in ran)
+
+
+def test_run_reads_attributes_that_were_assigned_since(mode: str | None) -> None:
+    """2.6: a task is run as it is at that moment, in every run."""
+    task = Task("a", len, args=("1",))
+    process = Process([task])
+    assert process.run(mode).entries["a"].result == 1
+    task.func, task.args, task.kwargs = take, (1,), {"x": 2}
+    assert process.run(mode).entries["a"].result == ((1,), {"x": 2})
+
+
+def test_run_reuses_tasks_of_another_process(mode: str | None) -> None:
+    """1.5: the same Task objects serve a second process, in another company."""
+    first, second = Task("a", len, args=("1",)), Task("b", take, dependencies=[TaskDependency("a", True)])
+    with Process([first, second]) as process:
+        assert process.run(mode).entries["b"].result == ((1,), {})
+    with Process([second, Task("c", fail), first], "again") as process:
+        report = process.run(mode)
+    assert list(report.successes) == ["a", "b"]
+    assert report.entries["b"].result == ((1,), {})
+
+
 # ---- retries --------------------------------------------------------------------------------------------------------
+
+
+def test_run_retries_a_refused_connection_of_urllib(mode: str | None) -> None:
+    """A15: urllib hides a ConnectionError in its own; with the default `retry_on` it is tried again all the same."""
+    tasks = [
+        Task("default", refuse_connection, retries=2),
+        Task("own", refuse_connection, retries=2, retry_on=(ConnectionError,)),
+    ]
+    report = Process(tasks).run(mode)
+    assert {name: entry.attempts for name, entry in report.errored.items()} == {"default": 3, "own": 1}
 
 
 def test_run_retries_until_it_works(mode: str | None, tmp_path: Path) -> None:

@@ -228,6 +228,22 @@ def test_task_closes_every_handler(tmp_path: Path) -> None:
     assert handler.closed == 1
 
 
+def test_task_with_a_logfile_has_one_handler_for_it(tmp_path: Path) -> None:
+    """13.2: a file handler on the path, from INFO on, that appends."""
+    path = tmp_path / "a.log"
+    made = task(log_path=path)
+    [handler] = made.logger.handlers
+    assert isinstance(handler, logging.FileHandler)
+    assert (handler.baseFilename, handler.level, handler.mode) == (str(path), logging.INFO, "a")
+    assert (made.logger.level, made.logger.propagate) == (logging.DEBUG, True)
+    made.close_handlers()
+
+
+def test_task_without_a_logfile_has_a_null_handler() -> None:
+    """13.2: logging has somebody to give its records to, and nobody keeps them."""
+    assert [type(handler) for handler in task().logger.handlers] == [logging.NullHandler]
+
+
 def test_task_logger_is_of_its_own() -> None:
     """C4, B1: two tasks of one name have different loggers, and logging's registry knows neither."""
     first, second = task(name="same"), task(name="same")

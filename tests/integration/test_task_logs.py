@@ -87,6 +87,19 @@ def fail_in_two_lines() -> None:
     raise ValueError("first\nsecond")
 
 
+def raise_it(error: BaseException) -> None:
+    raise error
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+def raise_unprintable() -> None:
+    raise Unprintable
+
+
 def fail_with_a_cause() -> None:
     try:
         int("inner")
@@ -194,6 +207,32 @@ def test_log_of_a_failure_ends_with_its_traceback(mode: str | None, tmp_path: Pa
     ]
     assert lines[-1] == "ValueError: 3 rows in in.csv"
     assert lines[-2].lstrip(" ~^") == "" or "raise ValueError" in lines[-2]
+
+
+@pytest.mark.parametrize(
+    ("error", "last"),
+    [
+        (SystemExit(3), "SystemExit: 3"),
+        (KeyboardInterrupt("mine"), "KeyboardInterrupt: mine"),
+        (KeyError("k"), "KeyError: 'k'"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_log_of_any_exception_is_a_failure(mode: str | None, tmp_path: Path, error: BaseException, last: str) -> None:
+    """A5: one ERROR record, whose text is that of the exception, and the traceback last."""
+    path = tmp_path / "a.log"
+    run(mode, Task("a", raise_it, path, (error,)))
+    assert told(path) == [("INFO", "Starting a."), ("ERROR", str(error))]
+    assert path.read_text(encoding="utf-8").splitlines()[-1] == last
+
+
+def test_log_of_an_exception_without_a_text_is_a_failure(mode: str | None, tmp_path: Path) -> None:
+    """A7: the record is there, and says what was wrong with the exception."""
+    path = tmp_path / "a.log"
+    run(mode, Task("a", raise_unprintable, path))
+    [(_, started), (level, text)] = told(path)
+    assert (started, level) == ("Starting a.", "ERROR")
+    assert "raised ZeroDivisionError" in text
 
 
 def test_log_of_a_failure_without_dependants_has_a_dash(mode: str | None, tmp_path: Path) -> None:
