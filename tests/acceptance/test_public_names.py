@@ -105,6 +105,14 @@ def test_module_of_the_process_has_its_runner() -> None:
     assert type(processes.Process([]).runner) is importlib.import_module("processes.process").ProcessRunner
 
 
+@pytest.mark.xfail(strict=True, reason="7.5, 7.6, 8.2: it is called `name` here")
+@pytest.mark.parametrize("method", ["get_task", "get_dependant_tasks", "remove_task"])
+def test_task_is_looked_up_by_the_parameter_of_old(method: str) -> None:
+    """7.0.4's programs may write `task_name=`."""
+    process = processes.Process([processes.Task("a", len)])
+    getattr(process, method)(task_name="a")
+
+
 @pytest.mark.parametrize(
     ("function", "names"), OLD_PARAMETERS, ids=[function.__qualname__ for function, _ in OLD_PARAMETERS]
 )

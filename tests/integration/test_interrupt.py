@@ -86,3 +86,17 @@ def test_interrupted_process_runs_again(mode: str | None, tmp_path: Path) -> Non
         gate.close()
         assert len(process.run(mode, 2).successes) == 8
     assert (tmp_path / "ran").read_text(encoding="utf-8") == "ran\n" * 6
+
+
+@pytest.mark.xfail(strict=True, reason="A8: the exception carries no report")
+def test_interrupt_carries_what_had_happened(mode: str | None, gate: Gate, tmp_path: Path) -> None:
+    """A8: `.report` has every task: what had ended, what ran, what never will."""
+    process = held(gate, tmp_path)
+    with python_handles_interrupts(), process, Interrupter(gate), pytest.raises(KeyboardInterrupt) as caught:
+        process.run(mode, 1)
+    gate.close()
+    report = getattr(caught.value, "report", None)
+    assert report is not None
+    assert list(report.successes) == ["early"]
+    assert list(report.errored) == ["held"]
+    assert len(report.skipped) == 6

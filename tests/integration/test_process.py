@@ -108,6 +108,23 @@ def test_process_that_is_refused_closes_logs_and_lets_its_tasks_be_used_again(
     assert len((tmp_path / "a.log").read_text(encoding="utf-8").splitlines()) == 2
 
 
+@pytest.mark.xfail(strict=True, reason="7.3: a TypeError is raised before the tasks are looked at")
+def test_process_that_is_refused_for_a_wrong_type_closes_logs(tmp_path: Path) -> None:
+    """7.3: every failed construction detaches the handlers of the tasks it was given."""
+    logged = task("log", log_path=tmp_path / "a.log")
+    elements: list[Any] = [logged, "x"]
+    with pytest.raises(TypeError, match="task must be Task"):
+        Process(elements)
+    assert logged.logger.handlers == []
+
+
+@pytest.mark.xfail(strict=True, reason="7.9: it returns the results instead")
+def test_process_runner_run_returns_the_report() -> None:
+    """7.9: as in 7.0.4, the same as `Process.run` does."""
+    made: Any = Process([task("a")], "named").runner.run(False, 4)
+    assert (made.process_name, list(made.successes)) == ("named", ["a"])
+
+
 def test_process_has_a_name_of_any_kind() -> None:
     """The name is kept as it is, and empty if none is given."""
     assert Process([]).name == ""

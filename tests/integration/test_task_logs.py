@@ -606,3 +606,38 @@ def test_handler_that_raises_costs_its_record(mode: str | None, tmp_path: Path) 
     assert list(report.successes) == ["a"]
     assert told(tmp_path / "a.log") == [("INFO", "Starting a."), ("INFO", "Finished a.")]
     assert [warning for warning in report.warnings if "ZeroDivisionError" in warning]
+
+
+class NoRepr:
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
+def refuse(*args: object) -> None:
+    raise ValueError("no such luck")
+
+
+@pytest.mark.xfail(strict=True, reason="C5: the whole record is lost where an argument cannot be shown")
+def test_log_of_a_failure_survives_an_argument_that_cannot_be_shown(mode: str | None, tmp_path: Path) -> None:
+    """13.5, C5: the argument is told as unprintable, the rest of the record is there."""
+    path = tmp_path / "a.log"
+    run(mode, Task("a", refuse, path, (NoRepr(),)))
+    assert told(path) == [("INFO", "Starting a."), ("ERROR", "no such luck")]
+    assert path.read_text(encoding="utf-8").splitlines()[-1] == "ValueError: no such luck"
+
+
+@pytest.mark.xfail(strict=True, reason="0.5, C10: injected results are not among the arguments that are shown")
+def test_log_of_a_failure_has_the_arguments_of_the_call(mode: str | None, tmp_path: Path) -> None:
+    """0.5, C10: those that the function was really called with."""
+    path = tmp_path / "b.log"
+    run(mode, Task("a", len, args=("22",)), Task("b", refuse, path, ("own",), dependencies=[TaskDependency("a", True)]))
+    assert "Args: ('own', 2)" in path.read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.xfail(strict=True, reason="0.3: only `report.warnings` says it")
+def test_log_of_a_soft_timeout_names_the_mode_that_is_hard(local_mode: str | None, tmp_path: Path, gate: Gate) -> None:
+    """0.3: where the thread is left behind, the log says so, before the failure's own record."""
+    path = tmp_path / "a.log"
+    run(local_mode, Task("a", pass_gate, path, (gate.address,), timeout=0.05))
+    assert [level for level, _ in told(path)] == ["INFO", "WARNING", "ERROR"]
+    assert 'parallel="processes"' in told(path)[1][1]

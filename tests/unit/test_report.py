@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import enum
 import json
 import pickle
 from dataclasses import FrozenInstanceError, asdict, fields, replace
@@ -448,3 +449,135 @@ def test_json_tells_a_value_as_often_as_it_is_met() -> None:
     twice = [1]
     text = ProcessExecutionReport({"ok": entry(result={"a": [twice, twice], "b": twice})}).to_json()
     assert json.loads(text)["entries"]["ok"]["result"] == {"a": [[1], [1]], "b": [1]}
+
+
+def as_json(value: object, **options: Any) -> Any:  # noqa: ANN401  json's own
+    """A result as a strict reader of JSON gets it: no NaN, and no key twice."""
+
+    def refuse(token: str) -> None:
+        pytest.fail(f"{token} is no JSON")
+
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        assert len(dict(pairs)) == len(pairs), pairs
+        return dict(pairs)
+
+    text = ProcessExecutionReport({"ok": entry(result=value)}).to_json(**options)
+    return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)["entries"]["ok"]["result"]
+
+
+def circle() -> object:
+    """A list and a dict that hold each other."""
+    made: list[object] = []
+    made.append({"back": made})
+    return made
+
+
+def nested(depth: int) -> object:
+    """A list in a list, and so on."""
+    made: list[object] = []
+    for _ in range(depth):
+        made = [made]
+    return made
+
+
+class BadRepr:
+    """Cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
+class BadItems(dict[str, int]):
+    """A dict that does not give its items."""
+
+    def items(self) -> Any:  # noqa: ANN401  it gives none
+        raise ZeroDivisionError
+
+
+@dataclasses.dataclass(slots=True)
+class Half:
+    """A dataclass one of whose fields may be missing."""
+
+    left: int
+    right: int = dataclasses.field(init=False)
+
+
+class Odd(enum.Enum):
+    """Values that are nothing plain."""
+
+    PATH = Path("/a")
+    PAIR = (1, frozenset({2}))
+
+
+@pytest.mark.xfail(strict=True, reason="D1: to_json raises")
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(circle(), id="circle"),
+        pytest.param(nested(100_000), id="deep"),
+        pytest.param(BadRepr(), id="repr"),
+        pytest.param({BadRepr(): 1}, id="repr of a key"),
+        pytest.param(BadItems(a=1), id="items"),
+        pytest.param(Half(1), id="field"),
+        pytest.param(10**5000, id="int of 5,001 digits"),
+    ],
+)
+def test_json_of_any_value_is_there(value: object) -> None:
+    """D1: a value that cannot be written costs itself, not the report."""
+    assert as_json([value, "beside"])[1] == "beside"
+
+
+@pytest.mark.xfail(strict=True, reason="D1: NaN and Infinity are written, which no strict reader takes")
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")], ids=repr)
+def test_json_of_a_number_that_json_has_not_is_its_text(value: float) -> None:
+    """D1: whatever else, the document can be read; with `allow_nan=False` as well."""
+    assert as_json([value]) == [repr(value)]
+    assert as_json([value], allow_nan=False) == [repr(value)]
+
+
+@pytest.mark.xfail(strict=True, reason="D1: keys that become the same text are written twice, or replace each other")
+@pytest.mark.parametrize(
+    "value",
+    [{1: "a", "1": "b"}, {None: "a", "null": "b"}, {True: "a", "true": "b"}, {(1,): "a", "(1,)": "b"}],
+    ids=repr,
+)
+def test_json_keeps_entries_whose_keys_read_the_same(value: dict[object, str]) -> None:
+    """D1: both values can be read back, under keys of their own."""
+    assert sorted(as_json(value).values()) == ["a", "b"]
+
+
+@pytest.mark.xfail(strict=True, reason="D1: to_json compares keys of different types")
+def test_json_sorts_keys_of_different_types() -> None:
+    """D1: `sort_keys` does not make it raise."""
+    assert as_json({1: "a", "b": 2}, sort_keys=True) == {"1": "a", "b": 2}
+
+
+@pytest.mark.xfail(strict=True, reason="14.7: an Enum's value is not made plain in its turn")
+def test_json_of_an_enum_is_its_value_made_plain() -> None:
+    """14.7: whatever the value is."""
+    assert as_json([Odd.PATH, Odd.PAIR]) == ["PosixPath('/a')", [1, [2]]]
+
+
+@pytest.mark.xfail(strict=True, reason="14.7: 7.0.4 wrote a bytearray as it wrote bytes")
+def test_json_of_a_bytearray_is_that_of_bytes() -> None:
+    """14.7: as UTF-8."""
+    assert as_json(bytearray(b"caf\xc3\xa9")) == "caf\xe9"
+
+
+@pytest.mark.xfail(strict=True, reason="D1: a result that cannot be loaded makes to_json raise")
+def test_json_of_a_result_that_cannot_be_loaded_is_there() -> None:
+    """D1: of a poisoned result the report says that it is one."""
+
+    def explode(handle: object) -> object:
+        raise ZeroDivisionError
+
+    poisoned = entry_of(Facts(CALL, record(), OFFSET, explode))
+    document = json.loads(ProcessExecutionReport({"ok": entry(), "bad": poisoned}).to_json())
+    assert document["entries"]["ok"]["result"] == {"answer": 42}
+    assert "ZeroDivisionError" in document["entries"]["bad"]["result"]
+
+
+@pytest.mark.xfail(strict=True, reason="0.8: there is no `run` yet")
+def test_json_tells_of_the_run_beside_the_entries() -> None:
+    """0.8: what concerns no single task."""
+    assert json.loads(report().to_json())["run"]["warnings"] == ["a worker was replaced"]
