@@ -76,7 +76,6 @@ def test_add_task_takes_its_place_in_the_order(process: Process) -> None:
         ("x", TypeError, "task must be Task. Got <class 'str'>"),
         (task("B"), ValueError, "Duplicate task name: b"),
         (task("d", "a", "gone"), DependencyNotFoundError, "Task 'd' depends on missing task: 'gone'"),
-        # DEFECT (left failing): the message and `missing_dep` have the casefolded key, not the name as written.
         (task("d", "Straße"), DependencyNotFoundError, "Task 'd' depends on missing task: 'straße'"),
     ],
 )

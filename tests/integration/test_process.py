@@ -152,7 +152,6 @@ def test_process_runner_runs(parallel: bool | str) -> None:
     assert process.runner.results["a"].result == 1
 
 
-# DEFECT (left failing): Process.run makes a new runner, so the one that was asked stays pending.
 def test_process_runner_holds_what_its_own_run_gave() -> None:
     """7.9: the runner that ran has the results, also for one who kept it."""
     runner = Process([task("a")]).runner

@@ -370,8 +370,6 @@ def test_run_survives_an_exception_without_a_text(mode: str | None) -> None:
     assert isinstance(report.to_json(), str)
 
 
-# DEFECT (left failing): on Python 3.11 the dict that frame.f_locals made stays with the frame,
-# and traceback.clear_frames does not empty it.
 def test_run_lets_go_of_the_locals_of_a_failure(local_mode: str | None) -> None:
     """A13: a failed task's locals are gone, though report and runner are still there."""
 
@@ -638,7 +636,6 @@ def test_run_does_not_retry_beside_a_thread_left_behind(local_mode: str | None) 
         opened.set()
 
 
-# DEFECT (left failing): the refused retry is counted, and has a record in the attempt log.
 def test_run_counts_only_attempts_that_were_made(local_mode: str | None) -> None:
     """11.4: a retry that could not begin, since the first attempt's thread still ran, is no attempt."""
     opened = threading.Event()

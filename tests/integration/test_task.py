@@ -363,7 +363,6 @@ def test_task_run_takes_none_of_a_process_that_did_not_run() -> None:
     assert process.get_task("b").run(process).result == ((None,), {})
 
 
-# DEFECT (left failing): Task.run looks a result up by the name as written.
 def test_task_run_finds_a_result_under_a_name_in_any_case() -> None:
     """0.6: names are compared by casefold, where results are looked up too."""
     process = Process(
@@ -385,7 +384,6 @@ def test_task_run_fails_where_the_process_lacks_its_dependency() -> None:
     assert outcome.error_data.task_name == "a"
 
 
-# DEFECT (left failing): nothing is logged, and the data lack function, arguments and the rest.
 def test_task_run_that_cannot_get_its_arguments_is_logged(tmp_path: Path) -> None:
     """10.4: a failure to get the arguments is logged like any other, with the function's name."""
     path = tmp_path / "a.log"

@@ -359,8 +359,6 @@ def test_log_is_opened_anew_when_it_was_moved(mode: str | None, tmp_path: Path) 
 # ---- records of the task's own --------------------------------------------------------------------------------------
 
 
-# DEFECT (left failing): in sequential and thread mode the task's own records are written at once, the
-# "Starting" line is queued behind them, so it comes last. The same makes other tests of this file fail.
 def test_log_has_what_any_logger_says_in_the_task(mode: str | None, tmp_path: Path) -> None:
     """C1: INFO and above of any logger is in the task's file, even where the root is at WARNING."""
     run(mode, Task("a", log_at_all_levels, tmp_path / "a.log"), Task("b", len, tmp_path / "b.log", ("1",)))
@@ -390,8 +388,6 @@ def test_log_names_the_logger_of_a_record(mode: str | None, tmp_path: Path) -> N
     assert names[1:-1] == ["root", "root", "etl", "etl", "etl.rows", "etl.rows"]
 
 
-# DEFECT (left failing): in sequential and thread mode the line is written twice: by the task's logger
-# and, as the record reaches the root, by _ThreadHandler.
 def test_log_has_a_record_of_the_tasks_own_logger_once(mode: str | None, tmp_path: Path) -> None:
     """A function that logs to `task.logger` finds its line in the file, once."""
     task = Task("a", len, tmp_path / "a.log")
@@ -417,8 +413,6 @@ def test_records_reach_the_application_without_a_logfile(mode: str | None, at_ro
     assert at_root.messages() == [("WARNING", f"{name} at 30") for name in (None, "etl", "etl.rows")]
 
 
-# DEFECT (left failing): in sequential and thread mode the root is lowered to INFO for the run, and only
-# the root's handlers are kept from what it lets through: handlers on other loggers are not.
 def test_records_reach_the_logger_of_their_name(
     mode: str | None, tmp_path: Path, at_root: Keeper, at_etl: Keeper
 ) -> None:
@@ -427,8 +421,6 @@ def test_records_reach_the_logger_of_their_name(
     assert at_etl.messages() == [("WARNING", "etl at 30"), ("WARNING", "etl.rows at 30")]
 
 
-# DEFECT (left failing): in sequential and thread mode _AtOwnLevel takes a logger's own INFO for
-# the lowered root's, and keeps its INFO records from the root's handlers.
 def test_records_of_a_logger_with_a_lower_level_reach_the_root(
     mode: str | None, tmp_path: Path, at_root: Keeper, at_etl: Keeper
 ) -> None:
@@ -514,8 +506,6 @@ def test_lines_of_the_library_obey_its_loggers_level(mode: str | None, at_root: 
     assert at_root.messages() == []
 
 
-# DEFECT (left failing): in sequential and thread mode _AtOwnLevel.filter calls getLogger with the
-# task's logger's name.
 def test_lines_of_the_library_leave_no_name_in_the_registry(mode: str | None, tmp_path: Path, at_root: Keeper) -> None:
     """0.10: after a run that logged, logging knows no logger of the task's name (B1, B2)."""
     name = f"registry-{mode}"
@@ -550,7 +540,6 @@ def test_handler_on_the_tasks_logger_gets_the_failure_once(mode: str | None, tmp
     assert not any("task_context" in other.__dict__ for other in keeper.records if other is not record)
 
 
-# DEFECT (left failing): in processes mode the failure record has exc_info None.
 def test_failure_record_carries_exc_info(mode: str | None) -> None:
     """13.6: also where the exception was raised in a child; then it stands for it."""
     keeper = Keeper()
