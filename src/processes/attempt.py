@@ -6,6 +6,7 @@ Runs in the child, and in the caller for sequential and thread mode.
 
 from __future__ import annotations
 
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, NamedTuple
 
 from processes import failure
@@ -63,6 +64,27 @@ def bind(
         if keyword is not None:
             bound[keyword] = value
     return args, bound
+
+
+def call(function: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+    """
+    Call a task's function, a coroutine function in an event loop of its own.
+
+    Raises:
+        TypeError: It is a generator function: nothing of it has run.
+    """
+    result = function(*args, **kwargs)
+    if type(result) is CoroutineType:
+        import asyncio
+
+        return asyncio.run(result)
+    if isinstance(result, GeneratorType | AsyncGeneratorType):
+        msg = (
+            f"{failure.bounded_repr(function)} gave a generator, of which nothing has run: a result has to be whole. "
+            "Return a list."
+        )
+        raise TypeError(msg)
+    return result
 
 
 def caught(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 import signal
 import time
 from collections import deque
@@ -76,8 +75,7 @@ class Child:
             self.tokens = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self._page_fd = Page.create()
             self.page = Page(self._page_fd)
-            # How the page shows in /proc/PID/maps of whoever has it: inode, then name.
-            self.page_mark = re.compile(rf" {os.fstat(self._page_fd).st_ino} +/memfd:processes-page")
+            self.page_inode = os.fstat(self._page_fd).st_ino
         except BaseException:
             self.channel.close()
             self.forget_ends()

@@ -96,6 +96,11 @@ class RunBroken:
 
 
 @dataclass(slots=True)
+class RunInterrupted:
+    """The user pressed Ctrl-C: what runs is to end, nothing more starts."""
+
+
+@dataclass(slots=True)
 class RecordLogged:
     """A task logged something. Not for the scheduler."""
 
@@ -112,7 +117,14 @@ class TroubleSeen:
 
 #: What the scheduler handles.
 SchedulerEvent = (
-    AttemptStarted | AttemptSucceeded | AttemptFailed | AttemptReturned | SlotsChanged | TimePassed | RunBroken
+    AttemptStarted
+    | AttemptSucceeded
+    | AttemptFailed
+    | AttemptReturned
+    | SlotsChanged
+    | TimePassed
+    | RunBroken
+    | RunInterrupted
 )
 
 #: What a backend reports.
@@ -130,6 +142,7 @@ class SkipReason(enum.Enum):
     DEPENDENCY = "dependency"
     DEADLINE = "deadline"
     FAIL_FAST = "fail_fast"
+    INTERRUPTED = "interrupted"
     BROKEN = "broken"
 
 
@@ -144,7 +157,7 @@ class StartAttempt:
 
 @dataclass(slots=True)
 class CancelAttempt:
-    """The run's deadline has passed: end this attempt; its end is still reported."""
+    """The run's deadline has passed, or the user interrupts it: end this attempt; its end is still reported."""
 
     attempt_id: int
 

@@ -87,7 +87,9 @@ class TaskTimeoutError(ProcessesError, TimeoutError):
     @classmethod
     def of_attempt(cls, task_name: str, timeout: float) -> Self:
         """An attempt passed its task's `timeout`, in seconds as the user wrote it."""
-        return cls(f"Task '{task_name}' timed out after {timeout}s", task_name=task_name, timeout=timeout)
+        error = cls(f"Task '{task_name}' timed out after {timeout}s", task_name=task_name, timeout=timeout)
+        error.__cause__ = TimeoutError()  # As 7.0.4's had, where the wait for a thread timed out.
+        return error
 
     @classmethod
     def of_deadline(cls, task_name: str, deadline: float) -> Self:

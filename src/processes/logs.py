@@ -21,8 +21,11 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from processes.failure import bounded_repr
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import TextIOWrapper
 
     from processes.error_data import ErrorData
 
@@ -93,8 +96,9 @@ class TaskFormatter(logging.Formatter):
 def _failure_lines(context: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield f"Function: {context['function']}"
-    yield f"Args: {context['args']!r}"
-    yield f"Kwargs: {context['kwargs']!r}"
+    args = [bounded_repr(value) for value in context["args"]]
+    yield f"Args: ({', '.join(args)}{',' if len(args) == 1 else ''})"
+    yield f"Kwargs: {{{', '.join(f'{name!r}: {bounded_repr(value)}' for name, value in context['kwargs'].items())}}}"
     yield f"Downstream impact: {', '.join(context['downstream_impact']) or '-'}"
     yield f"Traced vars location: {context['traced_vars_location'] or '-'}"
     if context["traced_vars"]:
@@ -104,8 +108,50 @@ def _failure_lines(context: dict[str, Any]) -> Iterator[str]:
 
 # ---- files -----------------------------------------------------------------------------------------------------------
 
-_files: weakref.WeakValueDictionary[str, logging.handlers.WatchedFileHandler] = weakref.WeakValueDictionary()
+_files: weakref.WeakValueDictionary[str, _LogFile] = weakref.WeakValueDictionary()
 _files_lock = threading.Lock()
+
+
+#: So many logfiles are open at a time, however many tasks have one of their own.
+_OPEN_MAX = 64
+
+_open_files: weakref.WeakKeyDictionary[_LogFile, None] = weakref.WeakKeyDictionary()  # in the order of opening
+
+
+class _LogFile(logging.handlers.WatchedFileHandler):
+    """A logfile: opened at its first record, after a rotation, and when it had to make room for others."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
+
+    def _open(self) -> TextIOWrapper:
+        stream = super()._open()
+        with _files_lock:
+            _open_files.pop(self, None)
+            _open_files[self] = None
+            oldest = list(_open_files)[:-_OPEN_MAX]
+        for handler in oldest:
+            handler.make_room()
+        return stream
+
+    def make_room(self) -> None:
+        """Close the file until the next record, unless another thread writes just now: then the next one asks again."""
+        if self.lock is None or not self.lock.acquire(blocking=False):
+            return
+        try:
+            if self.stream is not None:
+                self.stream.close()
+                self.stream = None
+            with _files_lock:
+                _open_files.pop(self, None)
+        finally:
+            self.lock.release()
+
+    def close(self) -> None:
+        """Close the file; it opens again at the next record."""
+        super().close()
+        with _files_lock:
+            _open_files.pop(self, None)
 
 
 def file_handler(path: str) -> logging.Handler:
@@ -122,7 +168,7 @@ def file_handler(path: str) -> logging.Handler:
     with _files_lock:
         handler = _files.get(path)
         if handler is None:
-            handler = logging.handlers.WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace", delay=True)
+            handler = _LogFile(path)
             handler.setLevel(logging.INFO)
             handler.setFormatter(TaskFormatter())
             _files[path] = handler

@@ -14,7 +14,6 @@ from processes.exceptions import (
     CircularDependencyError,
     DependencyNotFoundError,
     TaskNotFoundError,
-    WorkerStartError,
 )
 from processes.graph import key_of
 from processes.observer import Observer, RunFinished, RunStarted
@@ -58,14 +57,16 @@ class Process:
         self._tasks: dict[str, Task] = {}  # {key: task}, as given and added
         self._wants: dict[str, tuple[str, ...]] = {}  # {key: keys it waits for}
         self._order: list[str] | None = None  # keys in topological order; None after a change
-        _check_task_list(tasks)
+        require("tasks", tasks, list)
         try:
             for task in tasks:
+                require("task", task, Task)
                 self._insert(task)
             self._check_graph()
-        except (ValueError, DependencyNotFoundError, CircularDependencyError):
+        except (TypeError, ValueError, DependencyNotFoundError, CircularDependencyError):
             for task in tasks:
-                task.close_handlers()
+                if isinstance(task, Task):
+                    task.close_handlers()
             raise
         self.runner = ProcessRunner(self)
 
@@ -76,21 +77,21 @@ class Process:
         """The tasks, each after those it waits for."""
         return [self._tasks[key] for key in self._ordered()]
 
-    def get_task(self, name: str) -> Task:
+    def get_task(self, task_name: str) -> Task:
         """
         The task of that name, in any case.
 
         Raises:
             TaskNotFoundError: There is none.
         """
-        task = self._tasks.get(key_of(name))
+        task = self._tasks.get(key_of(task_name))
         if task is None:
-            raise TaskNotFoundError(name)
+            raise TaskNotFoundError(task_name)
         return task
 
-    def get_dependant_tasks(self, name: str) -> list[Task]:
+    def get_dependant_tasks(self, task_name: str) -> list[Task]:
         """All tasks that depend on it, directly or not, breadth first; none for an unknown name."""
-        key = key_of(name)
+        key = key_of(task_name)
         if key not in self._tasks:
             return []
         dependants = graph.dependants_of(self._wants)
@@ -121,7 +122,7 @@ class Process:
             raise CircularDependencyError(msg)
         self._changed()
 
-    def remove_task(self, name: str) -> None:
+    def remove_task(self, task_name: str) -> None:
         """
         Remove a task that no other waits for, and close its log.
 
@@ -129,15 +130,15 @@ class Process:
             TaskNotFoundError: There is none of that name.
             ValueError: Others depend on it; it names them.
         """
-        task = self.get_task(name)
-        dependants = sorted(dependant.name for dependant in self.get_dependant_tasks(name))
+        task = self.get_task(task_name)
+        dependants = sorted(dependant.name for dependant in self.get_dependant_tasks(task_name))
         if dependants:
             msg = (
                 f"Cannot remove task '{task.name}': still required by {', '.join(dependants)}. "
                 "Remove the dependent task(s) first."
             )
             raise ValueError(msg)
-        key = key_of(name)
+        key = key_of(task_name)
         del self._tasks[key], self._wants[key]
         task.close_handlers()
         self._changed()
@@ -205,6 +206,8 @@ class Process:
             ValueError: No such mode, or a task asks for what the mode cannot do.
             ExceptionGroup: Of an UnpicklableError for each value that cannot reach a child; nothing was started.
             WorkerStartError: Children cannot be started; its `report` says what had happened until then.
+            KeyboardInterrupt: Ctrl-C in the main thread, where the program has no handler of its own. Nothing new was
+                started, what ran was stopped, and its `report` says what had happened until then.
         """
         _check_deadline(deadline)
         if on_event is not None:
@@ -218,8 +221,8 @@ class Process:
         finally:
             if observer is not None:
                 observer.stop()
-        if isinstance(broken, WorkerStartError):
-            broken.report = report
+        if broken is not None:
+            broken.report = report  # type: ignore[attr-defined]  # ours has it, and a KeyboardInterrupt takes it
             raise broken
         return report
 
@@ -367,12 +370,12 @@ class ProcessRunner:
 
     def run(
         self, parallel: bool | str | ProcessPool | None = None, max_workers: int | None = None
-    ) -> dict[str, TaskResult]:
+    ) -> ProcessExecutionReport:
         """Run the process; its `runner` holds the results then."""
-        self.process.run(parallel, max_workers)
+        report = self.process.run(parallel, max_workers)
         self._results, self._ended = None, self.process.runner._ended
         self.process.runner = self
-        return self.results
+        return report
 
     def take_in(self, tasks: list[Task], outcome: Outcome, backend: Backend) -> None:
         """Keep what became of the tasks; what is asked of it is made when it is read."""
@@ -402,12 +405,6 @@ class _LazyTaskResult(TaskResult):
     @result.setter
     def result(self, value: Any) -> None:  # noqa: ANN401
         self._result = value
-
-
-def _check_task_list(tasks: list[Task]) -> None:
-    require("tasks", tasks, list)
-    for task in tasks:
-        require("task", task, Task)
 
 
 def _check_type(name: str, value: object, kind: type, wording: str) -> None:

@@ -30,6 +30,7 @@ from processes.events import (
     ReleaseValue,
     RetryTask,
     RunBroken,
+    RunInterrupted,
     SkipReason,
     SkipTask,
     SlotsChanged,
@@ -39,6 +40,7 @@ from processes.events import (
     TroubleSeen,
 )
 from processes.exceptions import RemoteTaskError, TaskTimeoutError
+from processes.interrupts import Interrupts
 from processes.observer import TaskFinished, TaskRetried, TaskStarted
 from processes.report import Facts, entry_of
 from processes.scheduler import Scheduler
@@ -114,9 +116,11 @@ def run(
         fail_fast: Start nothing more once a task has failed.
         observer: Told of every task; it is started here, and left running.
 
+    A Ctrl-C ends it: everything that runs is stopped, the rest skipped, and the outcome is broken by a
+    KeyboardInterrupt.
+
     Raises:
         ExceptionGroup: Values that cannot reach the backend; nothing was started.
-        KeyboardInterrupt: The user's; everything that ran has been ended.
     """
     return _Run(plan, backend, deadline, observer, fail_fast=fail_fast).run()
 
@@ -143,8 +147,16 @@ class _Run:
             for logger, spec in zip(plan.loggers, plan.specs, strict=True)
         ]
         self._slots = 0
+        self._interrupts = Interrupts(backend.interrupt)
+        self._is_lost = False  # the backend cannot go on
 
     def run(self) -> Outcome:
+        with self._interrupts:
+            self._run()
+        self._outcome.warnings += self._listener.troubles
+        return self._outcome
+
+    def _run(self) -> None:
         try:
             # Before any thread of ours: a backend may fork.
             self._backend.open(self._plan.calls, self._destinations)
@@ -156,8 +168,6 @@ class _Run:
         finally:
             self._backend.close()
             self._listener.stop()
-        self._outcome.warnings += self._listener.troubles
-        return self._outcome
 
     @contextlib.contextmanager
     def _quiet(self) -> Iterator[None]:
@@ -177,9 +187,12 @@ class _Run:
             if slots != self._slots:  # First: an attempt that came back must not be placed where there is no room now.
                 self._slots = slots
                 self._carry_out(scheduler.handle(SlotsChanged(slots), now))
+            if self._interrupts.count and self._outcome.broken is None:  # Before: what ends makes room for others.
+                self._outcome.broken = KeyboardInterrupt()
+                self._carry_out(scheduler.handle(RunInterrupted(), now))
             for event in events:
                 # A broken run has given up every attempt: of what still comes, only what was said of them counts.
-                if self._outcome.broken is None or isinstance(event, RecordLogged | TroubleSeen):
+                if not self._is_lost or isinstance(event, RecordLogged | TroubleSeen):
                     if self._observer is not None:
                         self._observe(event)
                     self._take_in(event, scheduler, now)
@@ -214,7 +227,8 @@ class _Run:
                 self._outcome.warnings.append(event.text)
                 return
             case RunBroken():
-                self._outcome.broken = event.error
+                self._is_lost = True
+                self._outcome.broken = self._outcome.broken or event.error
         self._carry_out(scheduler.handle(event, now))
 
     def _deliver_record(self, attempt_id: int, fields: dict[str, object]) -> None:
@@ -246,9 +260,14 @@ class _Run:
                     handle, record.handle = record.handle, None
                     self._backend.release(handle)
                 case CancelAttempt():
-                    name = self._plan.specs[self._placed[command.attempt_id].task].name
-                    error = TaskTimeoutError.of_deadline(name, self._deadline or 0.0)
-                    self._backend.cancel(command.attempt_id, error)
+                    self._cancel(command.attempt_id)
+
+    def _cancel(self, attempt_id: int) -> None:
+        name = self._plan.specs[self._placed[attempt_id].task].name
+        error: BaseException = TaskTimeoutError.of_deadline(name, self._deadline or 0.0)
+        if isinstance(self._outcome.broken, KeyboardInterrupt):
+            error = KeyboardInterrupt(f"task '{name}' was stopped: the run was interrupted")
+        self._backend.cancel(attempt_id, error)
 
     def _start(self, command: StartAttempt) -> None:
         self._placed[command.attempt_id] = command
@@ -299,6 +318,8 @@ class _Run:
                 return f"'{name}' failed, and the run was to stop at the first failure"
             case SkipReason.DEADLINE:
                 return f"the run's deadline of {self._deadline}s passed"
+            case SkipReason.INTERRUPTED:
+                return "the run was interrupted"
             case SkipReason.BROKEN:
                 return f"the run broke off: {str(self._outcome.broken).splitlines()[0]}"
 

@@ -26,6 +26,7 @@ from processes.events import (
     ReleaseValue,
     RetryTask,
     RunBroken,
+    RunInterrupted,
     SchedulerEvent,
     SkipReason,
     SkipTask,
@@ -89,7 +90,7 @@ class Scheduler:
         self._next_attempt_id = 1
         self._left = len(specs)
         self._stop: tuple[SkipReason, int | None] | None = None  # once set, nothing more starts
-        self._is_overdue = False  # the deadline has passed
+        self._is_overdue = False  # the deadline has passed, or the user has interrupted the run
 
     @property
     def is_done(self) -> bool:
@@ -134,6 +135,8 @@ class Scheduler:
                 self._slots = event.slots
             case RunBroken():
                 self._lose_all(commands)
+            case RunInterrupted():
+                self._interrupt(commands)
             case TimePassed():
                 pass
         self._go_on(now, commands)
@@ -242,6 +245,13 @@ class Scheduler:
         for task in range(len(self._specs)):
             if self._states[task] not in (TaskState.DONE, TaskState.RUNNING):
                 self._give_up(task, reason, culprit, commands)
+
+    def _interrupt(self, commands: list[Command]) -> None:
+        if self._stop is None:
+            self._stop_run(SkipReason.INTERRUPTED, None, commands)
+        if not self._is_overdue:
+            self._is_overdue = True  # What runs is ended once.
+            commands += [CancelAttempt(attempt_id) for attempt_id in self._running]
 
     def _give_up(self, task: int, reason: SkipReason, culprit: int | None, commands: list[Command]) -> None:
         """A task that never ran is skipped; one whose attempts failed so far has failed."""

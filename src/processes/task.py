@@ -246,6 +246,10 @@ class Task:
             self._logger.addHandler(_NO_FILE if self._file is None else self._file)
         return self._logger
 
+    @logger.setter
+    def logger(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
     def get_dependencies_names(self) -> set[str]:
         """Names of the tasks it waits for."""
         return {dependency.task_name for dependency in self.dependencies}
@@ -324,12 +328,15 @@ class Task:
                 return self._refused(error, impact)
         bound = call._replace(args=args, kwargs=kwargs)
         plan = Plan([self.spec({})], [bound], [self.listening_logger(logs.application_listens())], lambda _: impact)
-        return result_of(runner.run(plan, SequentialBackend()), 0)
+        outcome = runner.run(plan, SequentialBackend())
+        if outcome.broken is not None:
+            raise outcome.broken
+        return result_of(outcome, 0)
 
     def _injected(self, process: HasResults) -> list[tuple[Injection, object]]:
         results = {key_of(name): result for name, result in process.runner.results.items()}
-        wanted = [(dependency.injection(), key_of(dependency.task_name)) for dependency in self.dependencies]
-        return [(how, results[key].result) for how, key in wanted if how is not None]
+        wanted = [(dependency.injection(), results[key_of(dependency.task_name)]) for dependency in self.dependencies]
+        return [(how, found.result) for how, found in wanted if how is not None]
 
     def _refused(self, error: KeyError, impact: list[str]) -> TaskResult:
         """The result of a dependency cannot be had: the task has failed without an attempt."""
@@ -346,7 +353,9 @@ class Task:
         )
         logger = self.listening_logger(logs.application_listens())
         if logger is not None:
-            logger.handle(logs.failure_record(logger, error, data, time.time()))
+            now = time.time()
+            logger.handle(logs.task_record(logger, logging.INFO, f"Starting {self.name}.", now))
+            logger.handle(logs.failure_record(logger, error, data, now))
         return TaskResult.errored(error, error_data=data)
 
 

@@ -8,6 +8,7 @@ next job begins, so that the parent knows at any instant, and after any death, w
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import ctypes
 import errno
 import gc
@@ -23,7 +24,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from processes import blob, logs, wire
-from processes.attempt import bind, caught
+from processes.attempt import bind, call, caught
 from processes.exceptions import UnpicklableError
 from processes.failure import let_go
 from processes.page import MESSAGE_MAX
@@ -97,7 +98,8 @@ def main(channel: Channel, page: Page, tokens: int, setup: Setup, keeper_pid: in
     redirect(2, setup.startup_stderr)
     sys.argv = list(setup.sys_argv)
     _reseed()
-    _Worker(channel, page, tokens, setup).serve()
+    # What the caller had in its context a fork has too.
+    contextvars.Context().run(_Worker(channel, page, tokens, setup).serve)
 
 
 def _reseed() -> None:
@@ -212,7 +214,7 @@ class _Worker:
                 stage = "its arguments were loaded in the child"
                 args, kwargs = _arguments(job)
                 stage = ""
-                result = function(*args, **kwargs)
+                result = contextvars.copy_context().run(call, function, args, kwargs)
                 del args, kwargs
             except BaseException as error:  # noqa: BLE001  a task's SystemExit is the task's failure
                 if stage:

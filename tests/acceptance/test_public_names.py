@@ -105,7 +105,6 @@ def test_module_of_the_process_has_its_runner() -> None:
     assert type(processes.Process([]).runner) is importlib.import_module("processes.process").ProcessRunner
 
 
-@pytest.mark.xfail(strict=True, reason="7.5, 7.6, 8.2: it is called `name` here")
 @pytest.mark.parametrize("method", ["get_task", "get_dependant_tasks", "remove_task"])
 def test_task_is_looked_up_by_the_parameter_of_old(method: str) -> None:
     """7.0.4's programs may write `task_name=`."""

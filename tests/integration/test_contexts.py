@@ -161,14 +161,12 @@ def test_decimal_context_of_a_child_does_not_depend_on_its_parent(method: str) -
         assert run([Task("a", precision)], pool(method)).entries["a"].result == 28
 
 
-@pytest.mark.xfail(strict=True, reason="A10: a fork has its parent's context")
 def test_decimal_context_of_a_fork_is_pythons_own() -> None:
     """A10: children start with an empty context, forks of the caller too."""
     with decimal.localcontext(prec=5):
         assert run([Task("a", precision)], pool("fork")).entries["a"].result == 28
 
 
-@pytest.mark.xfail(strict=True, reason="A10: all tasks of a worker share one context")
 def test_context_in_a_child_is_new_for_each_task() -> None:
     """A10: what a task sets in its context is not found by the next one in the same child."""
     tasks = [Task("set", set_precision), Task("next", precision, dependencies=[TaskDependency("set")])]

@@ -42,7 +42,6 @@ async def count_slowly() -> AsyncIterator[int]:
     yield 1
 
 
-@pytest.mark.xfail(strict=True, reason="A14: a coroutine is the result; nothing has run")
 def test_coroutine_function_runs_in_a_loop_of_its_own(mode: str | None) -> None:
     """A14: its result is what it returns, also behind a partial or of a callable object; it passes on as any other."""
     tasks = [
@@ -60,7 +59,6 @@ def test_coroutine_function_runs_in_a_loop_of_its_own(mode: str | None) -> None:
     }
 
 
-@pytest.mark.xfail(strict=True, reason="A14: a coroutine is the result; nothing has run")
 def test_coroutine_function_that_fails_is_retried_and_told(mode: str | None) -> None:
     """A14: what it raises is the task's failure, with its own frame."""
     entry = Process([Task("a", fail_late, retries=1, retry_on=(ValueError,))]).run(mode).entries["a"]
@@ -69,7 +67,6 @@ def test_coroutine_function_that_fails_is_retried_and_told(mode: str | None) -> 
     assert "in fail_late" in entry.error.traceback_str
 
 
-@pytest.mark.xfail(strict=True, reason="A14: a generator is taken for a result, or does not pickle")
 @pytest.mark.parametrize("function", [count, count_slowly])
 def test_generator_function_is_refused(mode: str | None, function: object) -> None:
     """A14: the task fails, and the error says that it is a generator and what to return."""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import trustme
-from processes.comms.html import HTMLEmailStyle
 
 from processes import ProcessExecutionReport, TaskReportEntry, TaskStatus
 from processes.comms.email import EmailChannel, SMTPConfig
+from processes.comms.html import HTMLEmailStyle
 from processes.exceptions import ReportDeliveryError
 from processes.report import ReportContent
 from support.smtp import HOST, PASSWORD, USER, Fault, ScriptedServer, full_listener, mail_server, server_context

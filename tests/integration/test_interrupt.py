@@ -90,7 +90,6 @@ def test_interrupted_process_runs_again(mode: str | None, tmp_path: Path) -> Non
     assert (tmp_path / "ran").read_text(encoding="utf-8") == "ran\n" * 6
 
 
-@pytest.mark.xfail(strict=True, reason="A8: the exception carries no report")
 def test_interrupt_carries_what_had_happened(mode: str | None, gate: Gate, tmp_path: Path) -> None:
     """A8: `.report` has every task: what had ended, what ran, what never will."""
     process = held(gate, tmp_path)
@@ -137,7 +136,6 @@ print([thread.name for thread in left], [child.pid for child in psutil.Process()
 """
 
 
-@pytest.mark.xfail(strict=True, reason="A8: a second Ctrl-C that comes while the run is closed leaves it half closed")
 @pytest.mark.parametrize("mode", ["sequential", "threads", "processes"])
 def test_second_interrupt_leaves_nothing_behind(mode: str) -> None:
     """A8: who is impatient gets no zombies, and no thread that waits for log records for ever."""

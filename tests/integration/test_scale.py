@@ -109,7 +109,6 @@ def test_batches_leave_no_objects(local_mode: str | None, tmp_path: Path, monkey
     assert left < batches(local_mode)
 
 
-@pytest.mark.xfail(strict=True, reason="B2: a pattern for each child stays in the cache of the module re")
 def test_batches_leave_no_pattern_in_the_cache_of_re() -> None:
     """B2: the cache is the program's; what the library puts there drives out what the program needs."""
 
@@ -173,7 +172,6 @@ def test_tasks_that_share_a_logfile_share_its_handler(mode: str | None, tmp_path
     assert len(path.read_text(encoding="utf-8").splitlines()) == 400
 
 
-@pytest.mark.xfail(strict=True, reason="B4: each logfile stays open from its first line to the end of the block")
 def test_tasks_with_logfiles_of_their_own_do_not_hold_all_open(mode: str | None, tmp_path: Path) -> None:
     """B4: a file whose task has ended needs no descriptor: there may be more tasks than descriptors."""
     most = 0

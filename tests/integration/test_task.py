@@ -244,7 +244,6 @@ def test_task_without_a_logfile_has_a_null_handler() -> None:
     assert [type(handler) for handler in task().logger.handlers] == [logging.NullHandler]
 
 
-@pytest.mark.xfail(strict=True, reason="2.6: `logger` is a property without a setter")
 def test_task_logger_can_be_assigned() -> None:
     """2.6: as every other attribute; the task's records go there."""
     made = task(args=("1",))
@@ -256,7 +255,7 @@ def test_task_logger_can_be_assigned() -> None:
 
     own: Any = task(name="other").logger
     own.addHandler(Keeper())
-    made.logger = own  # type: ignore[misc]
+    made.logger = own
     made.run()
     assert told == ["Starting a.", "Finished a."]
 
@@ -395,7 +394,6 @@ def test_task_run_that_cannot_get_its_arguments_is_logged(tmp_path: Path) -> Non
     assert "ERROR - 'elsewhere'" in path.read_text(encoding="utf-8")
 
 
-@pytest.mark.xfail(strict=True, reason="10.4: the first line is missing")
 def test_task_run_that_cannot_get_its_arguments_has_started(tmp_path: Path) -> None:
     """10.4, 13.5: it is logged like any other failure: first that it started, then the record."""
     path = tmp_path / "a.log"
@@ -406,7 +404,6 @@ def test_task_run_that_cannot_get_its_arguments_has_started(tmp_path: Path) -> N
     assert told == ["INFO - Starting a.", "ERROR - 'elsewhere'"]
 
 
-@pytest.mark.xfail(strict=True, reason="2.11: only dependencies that inject are looked up")
 def test_task_run_fails_where_the_process_lacks_what_it_only_waits_for() -> None:
     """2.11: a dependency without flags is missed as well."""
     outcome = task(args=("1",), dependencies=[TaskDependency("elsewhere")]).run(Process([task(name="b")]))
@@ -414,7 +411,6 @@ def test_task_run_fails_where_the_process_lacks_what_it_only_waits_for() -> None
     assert outcome.attempts == 0
 
 
-@pytest.mark.xfail(strict=True, reason="11.1: the error has no cause")
 def test_task_run_times_out_with_a_cause(gate: Gate) -> None:
     """11.1: as in 7.0.4, where the wait for the thread had timed out."""
     exception = task(func=pass_gate, args=(gate.address,), timeout=0.05).run().exception

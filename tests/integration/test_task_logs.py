@@ -282,7 +282,8 @@ def test_log_of_a_timeout_is_a_failure(mode: str | None, tmp_path: Path, gate: G
     """An attempt that passed its time-out is told as any other failure, and ends with the message."""
     path = tmp_path / "a.log"
     run(mode, Task("a", pass_gate, path, (gate.address,), timeout=0.05))
-    assert told(path) == [("INFO", "Starting a."), ("ERROR", "Task 'a' timed out after 0.05s")]
+    own = [line for line in told(path) if line[0] != "WARNING"]
+    assert own == [("INFO", "Starting a."), ("ERROR", "Task 'a' timed out after 0.05s")]
     assert path.read_text(encoding="utf-8").splitlines()[-1].endswith("Task 'a' timed out after 0.05s")
 
 
@@ -606,7 +607,6 @@ def refuse(*args: object) -> None:
     raise ValueError("no such luck")
 
 
-@pytest.mark.xfail(strict=True, reason="C5: the whole record is lost where an argument cannot be shown")
 def test_log_of_a_failure_survives_an_argument_that_cannot_be_shown(mode: str | None, tmp_path: Path) -> None:
     """13.5, C5: the argument is told as unprintable, the rest of the record is there."""
     path = tmp_path / "a.log"
@@ -623,7 +623,6 @@ def test_log_of_a_failure_has_the_arguments_of_the_call(mode: str | None, tmp_pa
     assert "Args: ('own', 2)" in path.read_text(encoding="utf-8").splitlines()
 
 
-@pytest.mark.xfail(strict=True, reason="0.3: only `report.warnings` says it")
 def test_log_of_a_soft_timeout_names_the_mode_that_is_hard(local_mode: str | None, tmp_path: Path, gate: Gate) -> None:
     """0.3: where the thread is left behind, the log says so, before the failure's own record."""
     path = tmp_path / "a.log"

@@ -25,6 +25,7 @@ from processes.events import (
     ReleaseValue,
     RetryTask,
     RunBroken,
+    RunInterrupted,
     SchedulerEvent,
     SkipReason,
     SkipTask,
@@ -79,7 +80,7 @@ class CheckedScheduler:
         self._running: dict[int, int] = {}  # {attempt id: position}
         self._ids_used: set[int] = set()
         self._due = [0.0] * len(specs)  # the instant before which a task may not start
-        self._is_broken = False
+        self._is_broken = self._is_interrupted = False
         self._ancestors: list[set[int]] = []
         for spec in specs:
             direct = set(spec.dependencies)
@@ -102,6 +103,8 @@ class CheckedScheduler:
             self.slots = event.slots
         if isinstance(event, RunBroken):
             self._is_broken = True
+        if isinstance(event, RunInterrupted):
+            self._is_interrupted = True
         commands = self.scheduler.handle(event, self.now)
         match event:
             case AttemptSucceeded(attempt_id) | AttemptFailed(attempt_id):
@@ -111,7 +114,7 @@ class CheckedScheduler:
                 del self._running[attempt_id]
             case RunBroken():
                 self._running.clear()
-            case AttemptStarted() | SlotsChanged() | TimePassed():
+            case AttemptStarted() | SlotsChanged() | TimePassed() | RunInterrupted():
                 pass
         self._follow(commands, ended if isinstance(event, AttemptSucceeded) else None)
         return commands
@@ -225,6 +228,8 @@ class CheckedScheduler:
             case SkipReason.DEADLINE:
                 assert self._deadline is not None
                 assert self.now >= self._deadline
+            case SkipReason.INTERRUPTED:
+                assert self._is_interrupted
             case SkipReason.BROKEN:
                 assert self._is_broken
 
@@ -243,8 +248,8 @@ class CheckedScheduler:
             assert not idle, f"the run was stopped, and {idle} wait for nothing"
         else:
             assert not ready or len(self._running) >= self.slots, f"{ready} could run"
-        if self._deadline is not None and self.now >= self._deadline:
-            assert set(self._running) <= self.cancelled, "what runs at the deadline is ended"
+        if self._is_interrupted or (self._deadline is not None and self.now >= self._deadline):
+            assert set(self._running) <= self.cancelled, "what runs then is ended"
         for task, how in self.ended.items():
             has_no_use = how == "succeeded" and not self.specs[task].keep_result
             if has_no_use and all(dependant in self.ended for dependant in self._dependants[task]):

@@ -36,6 +36,9 @@ class ScriptedBackend(Backend):
         """The next batch."""
         return list(self._batches.pop(0))
 
+    def interrupt(self) -> None:
+        """Nothing waits."""
+
     def close(self) -> None:
         """Remember it."""
         self.is_closed = True

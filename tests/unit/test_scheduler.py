@@ -16,6 +16,7 @@ from processes.events import (
     ReleaseValue,
     RetryTask,
     RunBroken,
+    RunInterrupted,
     SchedulerEvent,
     SkipReason,
     SkipTask,
@@ -392,6 +393,26 @@ def test_scheduler_broken_run_ends_what_fail_fast_left_running() -> None:
     run.fail(0)
     run.handle(RunBroken(RuntimeError("no children")))
     assert run.ended == {0: "failed", 1: "skipped"}
+
+
+def test_scheduler_interrupted_run_ends_what_runs_and_skips_the_rest() -> None:
+    """What runs is cancelled once, and its failure is not retried; what failed so far has failed."""
+    run = CheckedScheduler([task(retries=3), task(), task(0), task(retries=1, delays=(9.0,))], slots=3, deadline=5.0)
+    run.start()
+    run.fail(3, retryable=True)
+    commands = run.handle(RunInterrupted())
+    assert [command for command in commands if isinstance(command, CancelAttempt)] == [
+        CancelAttempt(run.attempt_of(0)),
+        CancelAttempt(run.attempt_of(1)),
+    ]
+    assert run.ended == {2: "skipped", 3: "failed"}
+    assert run.skips[2].reason is SkipReason.INTERRUPTED
+    run.now = 6.0
+    assert run.handle(RunInterrupted()) == []
+    run.fail(0, retryable=True)
+    run.succeed(1)
+    assert run.ended == {2: "skipped", 3: "failed", 0: "failed", 1: "succeeded"}
+    assert run.scheduler.is_done
 
 
 # ---- values ----------------------------------------------------------------------------------------------------------

@@ -75,6 +75,15 @@ class Backend(abc.ABC):
     def wait(self, until: float | None) -> list[BackendEvent]:
         """What happened, waiting for it until an instant of CLOCK_MONOTONIC; empty if nothing did."""
 
+    @abc.abstractmethod
+    def interrupt(self) -> None:
+        """
+        The user pressed Ctrl-C: make `wait` return soon. Called by a signal handler.
+
+        Raises:
+            KeyboardInterrupt: The caller's thread makes an attempt, which is to end so.
+        """
+
     def fetch(self, handle: object) -> object:
         """The object behind a result's handle; also after `close`."""
         return handle

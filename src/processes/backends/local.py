@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import logging
 import queue
 import resource
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from processes import logs
+from processes import attempt, logs
 from processes.attempt import bind, caught, is_retryable
 from processes.backends.base import Backend, Job
 from processes.events import (
@@ -116,6 +117,10 @@ class LocalBackend(Backend):
                 events, self._events = self._events, []
                 return events
 
+    def interrupt(self) -> None:
+        """Wake the loop."""
+        self._inbox.put(None)
+
     def close(self) -> None:
         """Stop capturing logs; whatever thread still runs goes on without being heard."""
         self._begun.clear()
@@ -133,7 +138,7 @@ class LocalBackend(Backend):
             if destination is not None:  # Here, not by the runner: the line must stand before what the task logs.
                 destination.announce(started_at)
             with logs.records_of(destination):
-                value = self._context.copy().run(call.func, *args, **kwargs)
+                value = self._context.copy().run(attempt.call, call.func, args, kwargs)
         except BaseException as error:  # noqa: BLE001  a task's SystemExit is the task's failure
             raised = self._caught(error, call)
             let_go(error)
@@ -202,12 +207,15 @@ class LocalBackend(Backend):
         call = self._calls[begun.job.task]
         retryable = is_retryable(error, call.retry_on)
         measure = Measure(begun.at, monotonic())
-        self._events.append(
-            TroubleSeen(
-                f"task {call.name!r} ran over its time; its thread cannot be stopped and goes on. "
-                'parallel="processes" stops such tasks.'
-            )
+        text = (
+            f"task {call.name!r} ran over its time; its thread cannot be stopped and goes on. "
+            'parallel="processes" stops such tasks.'
         )
+        destination = self._destinations[begun.job.task]
+        if destination is not None:
+            destination.announce(begun.at)
+            destination.line(logging.WARNING, text, measure.ended_at)
+        self._events.append(TroubleSeen(text))
         self._events.append(AttemptFailed(begun.job.attempt_id, of_error(error), retryable, measure, error))
 
     def _tell_when_gone(self, thread: threading.Thread) -> None:

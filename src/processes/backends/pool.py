@@ -22,6 +22,7 @@ import contextlib
 import errno
 import math
 import os
+import re
 import select
 import sys
 import threading
@@ -98,6 +99,9 @@ _IMPORT_MAX_S = 10.0
 #: Large arguments are kept ready for the run up to this many bytes and files; beyond, each is pickled when needed.
 _KEPT_BYTES_MAX = 256 * 2**20
 _KEPT_FILES_MAX = 128
+
+#: How a page shows in /proc/PID/maps of whoever has it mapped: inode, then name.
+_PAGE_INODE = re.compile(r" (\d+) +/memfd:processes-page")
 
 #: Threads that numeric libraries start for themselves; read when they are imported.
 _THREAD_VARIABLES = (
@@ -208,6 +212,7 @@ class PoolBackend(Backend):
         self._next_child = 1
         self._false_starts = 0  # children in a row that died before they ended an attempt
         self._poll = select.epoll()
+        self._wake = -1  # an eventfd: readable once the run is interrupted
         self._readers: dict[int, Callable[[], None]] = {}  # {descriptor: what to do when it is readable}
         self._events: list[BackendEvent] = []
         self._estimate: float | None = None  # seconds that an attempt takes of late
@@ -235,6 +240,8 @@ class PoolBackend(Backend):
     def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
         """Start the keeper, and while it does pickle everything, all refusals at once."""
         self._refuse_fork_with_threads()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll.register(self._wake, select.EPOLLIN | select.EPOLLONESHOT)
         self._calls = calls
         self._wants_info = any(destination is not None for destination in destinations)
         self._startup_stderr = os.memfd_create("processes-stderr", os.MFD_CLOEXEC)
@@ -292,11 +299,21 @@ class PoolBackend(Backend):
                 reader = self._readers.get(descriptor)
                 if reader is not None:
                     reader()
+                elif descriptor == self._wake:
+                    return self._take_events()
             self._check_all()
             if until is not None and monotonic() >= until:
                 break
+        return self._take_events()
+
+    def _take_events(self) -> list[BackendEvent]:
         events, self._events = self._events, []
         return events
+
+    def interrupt(self) -> None:
+        """Wake the loop."""
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
 
     def fetch(self, handle: object) -> object:
         """Unpickle a result, in the reader's thread."""
@@ -319,7 +336,8 @@ class PoolBackend(Backend):
         self._children.clear()
         self._prepared.clear()
         self._poll.close()
-        wire.close_all([fd for fd in (self._startup_stderr, self._real_stderr) if fd >= 0])
+        wake, self._wake = self._wake, -1
+        wire.close_all([fd for fd in (self._startup_stderr, self._real_stderr, wake) if fd >= 0])
         self._startup_stderr = self._real_stderr = -1
 
     def _refuse_fork_with_threads(self) -> None:
@@ -937,7 +955,9 @@ def _kill_strays(child: Child) -> None:
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():
             with contextlib.suppress(OSError):
-                if os.getsid(int(name)) == child.pid or child.page_mark.search(_read(f"/proc/{name}/maps")):
+                if os.getsid(int(name)) == child.pid or str(child.page_inode) in _PAGE_INODE.findall(
+                    _read(f"/proc/{name}/maps")
+                ):
                     os.kill(int(name), signal.SIGKILL)
 
 

@@ -6,20 +6,14 @@ Only an attempt with a time-out runs in a thread of its own: the caller could no
 
 from __future__ import annotations
 
-import signal
-import threading
 from typing import TYPE_CHECKING
 
 from processes.backends.local import LocalBackend
+from processes.events import AttemptReturned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import FrameType
-
-    from processes.attempt import Call, Raised
     from processes.backends.base import Job
     from processes.events import BackendEvent
-    from processes.logs import Destination
 
 
 class SequentialBackend(LocalBackend):
@@ -29,16 +23,7 @@ class SequentialBackend(LocalBackend):
         """One slot."""
         super().__init__(max_workers=1)
         self._next: Job | None = None
-        self._interrupted = False
-        self._watches_interrupt = False
-
-    def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
-        """Watch for Ctrl-C, to tell the user's KeyboardInterrupt from one that a task raises."""
-        super().open(calls, destinations)
-        is_main = threading.current_thread() is threading.main_thread()
-        if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._interrupt)
-            self._watches_interrupt = True
+        self._is_running = False  # an attempt, in the caller's thread
 
     def start(self, job: Job) -> None:
         """Keep it for `wait`, unless it needs a thread."""
@@ -47,24 +32,27 @@ class SequentialBackend(LocalBackend):
         else:
             super().start(job)
 
+    def cancel(self, attempt_id: int, error: BaseException) -> None:
+        """It has not begun, or it runs in a thread."""
+        if self._next is not None and self._next.attempt_id == attempt_id:
+            self._next = None
+            self._events.append(AttemptReturned(attempt_id))
+        else:
+            super().cancel(attempt_id, error)
+
     def wait(self, until: float | None) -> list[BackendEvent]:
         """Make the attempt that was placed."""
         if self._next is None:
             return super().wait(until)
         job, self._next = self._next, None
-        return [self.run_attempt(job)]
+        self._is_running = True
+        try:
+            return [self.run_attempt(job)]
+        finally:
+            self._is_running = False
 
-    def close(self) -> None:
-        """Leave Ctrl-C as it was."""
-        if self._watches_interrupt and signal.getsignal(signal.SIGINT) == self._interrupt:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        super().close()
-
-    def _caught(self, error: BaseException, call: Call) -> Raised:
-        if self._interrupted and isinstance(error, KeyboardInterrupt):
-            raise error
-        return super()._caught(error, call)
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        self._interrupted = True
-        signal.default_int_handler(number, frame)
+    def interrupt(self) -> None:
+        """Raise in the task that runs in this thread; otherwise wake the loop."""
+        if self._is_running:
+            raise KeyboardInterrupt
+        super().interrupt()
