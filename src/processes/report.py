@@ -415,6 +415,8 @@ class ProcessExecutionReport:
 class Delivery:
     """What became of one report on one channel."""
 
+    __module__ = "processes"
+
     #: Name of the channel's class.
     channel: str
     #: Whether the channel sent it, as far as it can know.

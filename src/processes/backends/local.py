@@ -73,6 +73,7 @@ class LocalBackend(Backend):
         self._overdue: dict[int, threading.Thread] = {}  # {task: the thread that was left behind}
         self._held: list[_Held] = []
         self._events: list[BackendEvent] = []
+        self._is_interrupted = False  # `wait` is to return, with or without events
 
     @property
     def slots(self) -> int:
@@ -113,12 +114,13 @@ class LocalBackend(Backend):
         while True:
             self._check_limits()
             self._take_news(until)
-            if self._events or (until is not None and monotonic() >= until):
-                events, self._events = self._events, []
+            if self._events or self._is_interrupted or (until is not None and monotonic() >= until):
+                events, self._events, self._is_interrupted = self._events, [], False
                 return events
 
     def interrupt(self) -> None:
         """Wake the loop."""
+        self._is_interrupted = True
         self._inbox.put(None)
 
     def close(self) -> None:
