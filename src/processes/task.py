@@ -267,8 +267,8 @@ class Task:
         has_handlers = self._logger is not None and any(handler is not _NO_FILE for handler in self._logger.handlers)
         return self.logger if has_handlers or application_listens else None
 
-    def call(self, positions: Mapping[str, int]) -> Call:
-        """What to call; `positions` maps a task's key to its place in the run."""
+    def call(self, positions: Mapping[str, int], redact: bool | tuple[str, ...] = True) -> Call:
+        """What to call; `positions` maps a task's key to its place in the run, `redact` says what not to show."""
         injections: list[tuple[int, Injection]] = []
         for wanted in self.dependencies if positions else ():
             how = wanted.injection()
@@ -284,6 +284,7 @@ class Task:
             self.retry_on,
             self.timeout,
             self.memory_limit if isinstance(self.memory_limit, int) else None,
+            redact,
         )
 
     def spec(self, positions: Mapping[str, int]) -> TaskSpec:

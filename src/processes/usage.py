@@ -146,6 +146,29 @@ def tree_private_bytes(pid: int) -> int:
     return private_bytes(pid) + sum(private_bytes(child) for child in descendants(pid))
 
 
+def oom_kills() -> int | None:
+    """
+    How many processes the kernel's out-of-memory killer has ended since boot; None where it does not tell.
+
+    Source: oom_kill in /proc/vmstat (Linux 4.13), which counts those of memory cgroups too.
+    """
+    return _counter("/proc/vmstat", rb"^oom_kill (\d+)$")
+
+
+def available_memory() -> int | None:
+    """Bytes that new programs could use without swapping. Source: MemAvailable in /proc/meminfo, in KiB, proc(5)."""
+    found = _counter("/proc/meminfo", rb"^MemAvailable:\s+(\d+) kB$")
+    return None if found is None else found * KIB
+
+
+def _counter(path: str, pattern: bytes) -> int | None:
+    try:
+        found = re.search(pattern, _read(path), re.MULTILINE)
+    except OSError:
+        return None
+    return None if found is None else int(found[1])
+
+
 def usable_cpus() -> int:
     """
     CPUs that this process may use: those of its affinity, cut by its cgroup's quota; at least 1.

@@ -41,6 +41,9 @@ class Backend(abc.ABC):
     #: What it can keep a task to: "timeout" (hard), "memory_limit".
     enforces: ClassVar[frozenset[str]] = frozenset()
 
+    #: Whether results are handed on as the very objects, so that a handle is the object.
+    shares_memory: ClassVar[bool] = False
+
     #: Within this no thread of the run's own lives: for a backend that has to fork while the run goes on.
     quiet: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
 

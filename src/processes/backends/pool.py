@@ -47,12 +47,14 @@ from processes.events import (
 )
 from processes.exceptions import (
     MemoryLimitError,
+    RemoteTaskError,
     TaskTimeoutError,
     UnpicklableError,
     WorkerCrashedError,
     WorkerStartError,
+    signal_name,
 )
-from processes.failure import Failure, of_error
+from processes.failure import Failure, Stack, of_error, read_stack
 from processes.spec import require, require_callable, require_int
 from processes.usage import Measure
 
@@ -63,6 +65,8 @@ if TYPE_CHECKING:
     from processes.keeper import KeeperLink
     from processes.logs import Destination
     from processes.wire import Message
+
+_SIGKILL = 9
 
 START_METHODS = ("forkserver", "spawn", "fork")
 
@@ -89,6 +93,9 @@ _DURATION_MAX_S = 4 * LOOK_AFTER_S
 
 #: How often the memory of an attempt with a limit is read, in seconds.
 _SAMPLE_EVERY_S = 0.020
+
+#: So long a child may look for the locals of a failure that it has told of, in seconds.
+_CAPTURE_S = 2.0
 
 #: A worker that idles this far above its first resident memory, in bytes, is replaced.
 _IDLE_GROWTH_MAX = 64 * 2**20
@@ -221,6 +228,7 @@ class PoolBackend(Backend):
         self._grown: set[int] = set()  # ids of children that are to be replaced once they idle
         self._startup_stderr = self._real_stderr = -1
         self._is_broken = False
+        self._oom_kills: int | None = None  # of the system, when the run began
 
     # ---- the promise -------------------------------------------------------------------------------------------------
 
@@ -243,6 +251,7 @@ class PoolBackend(Backend):
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll.register(self._wake, select.EPOLLIN | select.EPOLLONESHOT)
         self._calls = calls
+        self._oom_kills = usage.oom_kills()
         self._wants_info = any(destination is not None for destination in destinations)
         self._startup_stderr = os.memfd_create("processes-stderr", os.MFD_CLOEXEC)
         _set_append(self._startup_stderr)
@@ -354,17 +363,18 @@ class PoolBackend(Backend):
     def _prepare(self, calls: Sequence[Call]) -> None:
         problems: list[UnpicklableError] = []
         functions: dict[int, int] = {}  # {id of a function: its number}; the calls keep the functions alive
-        profiles: dict[tuple[object, ...], int] = {(None, None): 0}
+        profiles: dict[tuple[object, ...], int] = {(None, None, True): 0}
         kept_files = kept_bytes = 0
         for call in calls:
             number = functions.get(id(call.func))
             if number is None:
                 number = functions[id(call.func)] = len(self._functions)
                 self._functions.append(self._dump(call, "function", call.func, problems))
-            profile = profiles.get((call.frame_filter, call.retry_on))
+            what = call.frame_filter, call.retry_on, call.redact
+            profile = profiles.get(what)
             if profile is None:
-                profile = profiles[call.frame_filter, call.retry_on] = len(self._profiles)
-                self._profiles.append(self._dump(call, "retry_on", (call.frame_filter, call.retry_on), problems))
+                profile = profiles[what] = len(self._profiles)
+                self._profiles.append(self._dump(call, "retry_on", what, problems))
             arguments = self._dump_arguments(call, problems) if call.args or call.kwargs else None
             if isinstance(arguments, MemoryFile):
                 kept_files += 1
@@ -601,7 +611,7 @@ class PoolBackend(Backend):
 
     def _child_started(self, child: Child, pid: int, pidfd: int) -> None:
         child.pid, child.pidfd = pid, pidfd
-        child.forget_ends()
+        child.forget_end()
         if child.is_dying:
             child.kill()
 
@@ -691,11 +701,14 @@ class PoolBackend(Backend):
         elif kind == wire.TOLD:
             self._take_outcomes(child, message.id)
         elif kind == wire.FAILED:
-            measure, child.resident, retryable, fields = wire.decode_failure(message, child.pid)
+            measure, child.resident, retryable, fields, exception = wire.decode_failure(message, child.pid)
             placed = self._end(child, message.id, measure)
             if placed is not None:
                 failure = Failure(*fields)  # type: ignore[arg-type]  # its own fields, plain data
-                self._events.append(AttemptFailed(message.id, failure, retryable, _with_sampled(measure, placed)))
+                measure = _with_sampled(measure, placed)
+                self._events.append(AttemptFailed(message.id, failure, retryable, measure, handle=exception))
+        elif kind == wire.FAILING:
+            self._note_failing(child, message)
         elif kind == wire.LOGGED:
             (record,) = wire.decode_plain(message)
             self._report_start(child, message.id)
@@ -715,6 +728,17 @@ class PoolBackend(Backend):
         if placed.sampled:
             measure = _with_sampled(measure, placed)
         self._events.append(AttemptSucceeded(attempt_id, value, measure))
+
+    def _note_failing(self, child: Child, message: Message) -> None:
+        """An attempt has failed: from now on its child has _CAPTURE_S to find out more."""
+        placed = child.inflight.get(message.id)
+        if placed is None:
+            return
+        retryable, fields = wire.decode_plain(message)
+        placed.sure = retryable, fields  # type: ignore[assignment]  # a bool and the fields of a Failure
+        if placed.sure_at == math.inf:
+            placed.sure_at = monotonic()
+        child.check_at = min(child.check_at, placed.sure_at + _CAPTURE_S)
 
     def _handle_other(self, child: Child, message: Message) -> None:
         if message.kind == wire.READY:
@@ -743,6 +767,8 @@ class PoolBackend(Backend):
 
     def _end(self, child: Child, attempt_id: int, measure: Measure) -> Placed | None:
         """Count an attempt as ended; the next one in the channel has begun by now."""
+        if child.order is not None and child.order[0] == attempt_id:
+            return None  # Its fate was sealed before: a signal may have ended a sleep that C code was in.
         placed = child.inflight.pop(attempt_id, None)
         if placed is None:
             return None
@@ -802,6 +828,13 @@ class PoolBackend(Backend):
             child.is_long = True
             self._take_back(child)
         call = head.call
+        if head.sure is not None:  # It has failed, in time; what its child looks for is not worth more than this.
+            if now >= head.sure_at + _CAPTURE_S:
+                error = RemoteTaskError("its failure", f"could not be looked at further within {_CAPTURE_S:.0f} s")
+                self._kill_attempt(child, running, error)
+                return
+            child.check_at = head.sure_at + _CAPTURE_S
+            return
         if call.timeout is not None and now - since >= call.timeout:
             self._kill_attempt(child, running, TaskTimeoutError.of_attempt(call.name, call.timeout))
             return
@@ -840,14 +873,20 @@ class PoolBackend(Backend):
         Kill a child for the attempt it runs, unless that has ended meanwhile.
 
         The child is stopped first: only then do its page and its channel agree, and an innocent attempt that has just
-        begun is not hit.
+        begun is not hit. Once it is decided, it goes on for a moment to say where it is: nothing is left then that it
+        could begin, and what it still says of the attempt comes too late.
         """
         child.stop()
         self._drain(child)
-        if attempt_id not in child.inflight or (only_if_running and child.page.read()[0] != attempt_id):
+        placed = child.inflight.get(attempt_id)
+        is_running = child.page.read()[0] == attempt_id
+        if placed is None or (only_if_running and not is_running):
             child.go_on()
             return
+        self._take_back(child)
         child.order = (attempt_id, error)
+        if is_running and placed.sure is None:
+            child.stacks_then = child.stacks()
         child.kill()
 
     # ---- ends --------------------------------------------------------------------------------------------------------
@@ -875,16 +914,41 @@ class PoolBackend(Backend):
     def _blame(self, child: Child, placed: Placed, status: int, measure: Measure) -> None:
         """The attempt that was running when its child died takes the cause."""
         call, measure = placed.call, _with_sampled(measure, placed)
+        if placed.sure is not None:
+            retryable, fields = placed.sure
+            failure = Failure(*fields)  # type: ignore[arg-type]  # its own fields, plain data
+            failure = failure._replace(traced_vars={"...": _why_no_locals(child, status)})
+            self._events.append(AttemptFailed(placed.attempt_id, failure, retryable, measure))
+            return
         error: BaseException
+        stack: Stack | None
         if child.order is not None:
-            error = child.order[1]
+            error, stack = child.order[1], _stack_when_stopped(child.stacks_then)
         else:
             seconds = measure.ended_at - measure.started_at
             error = WorkerCrashedError(
-                call.name, status=status, pid=child.pid, seconds=seconds, peak_memory=measure.peak_memory
+                call.name,
+                status=status,
+                pid=child.pid,
+                seconds=seconds,
+                peak_memory=measure.peak_memory,
+                hint=self._evidence() if status == -_SIGKILL else "",
             )
+            stack = read_stack(child.crash_stacks(), "The task's Python stack when it crashed:")
         retryable = is_retryable(error, call.retry_on)
-        self._events.append(AttemptFailed(placed.attempt_id, of_error(error), retryable, measure, error))
+        self._events.append(AttemptFailed(placed.attempt_id, of_error(error, stack), retryable, measure, error))
+
+    def _evidence(self) -> str:
+        """Who sent a SIGKILL that nobody here sent: the kernel counts those of its out-of-memory killer."""
+        kills, before = usage.oom_kills(), self._oom_kills
+        free = usage.available_memory()
+        left = "" if free is None else f"; {free / 2**20:.0f} MiB are available now"
+        if kills is None or before is None:
+            return f"Nobody here sent it: the system may have run out of memory (see dmesg){left}."
+        if kills > before:
+            self._oom_kills = kills
+            return f"The system's out-of-memory killer struck meanwhile: fewer workers or a memory_limit help{left}."
+        return f"Nobody here sent it, nor did the system's out-of-memory killer: it was killed by hand{left}."
 
     def _return_all(self, child: Child) -> None:
         for attempt_id in child.inflight:
@@ -934,6 +998,20 @@ def _set_append(descriptor: int) -> None:
     import fcntl
 
     fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+
+
+def _stack_when_stopped(dump: str) -> Stack:
+    stack = read_stack(dump, "Where the task was when it was stopped:")
+    if stack is not None:
+        return stack
+    return Stack("(Where the task was when it was stopped is not known: it blocks signals, or no Python code ran.)")
+
+
+def _why_no_locals(child: Child, status: int) -> str:
+    if child.order is not None:
+        return f"<not shown: looking at them took over {_CAPTURE_S:.0f} s>"
+    how = f"was killed by {signal_name(-status)}" if status < 0 else f"exited with code {status}"
+    return f"<not shown: the child {how} when it looked at them>"
 
 
 def _with_sampled(measure: Measure, placed: Placed) -> Measure:
