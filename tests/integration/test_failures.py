@@ -242,7 +242,7 @@ def fail_in_a_chain() -> None:
     present = {"j": 1}
     try:
         try:
-            {}["k"]
+            del present["k"]
         except KeyError as error:
             number = 7  # noqa: F841
             error.add_note("look at the keys")
