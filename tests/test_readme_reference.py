@@ -1,4 +1,4 @@
-"""README's "API reference" names every parameter, field, event and exception there is, with its default, and no other."""
+"""README's "API reference" has every parameter, field, event and exception there is, with its default, and no other."""
 
 import ast
 import dataclasses
