@@ -34,6 +34,7 @@ CALLABLES: dict[str, Callable[..., object]] = {
 ERRORS = [
     processes.CircularDependencyError("a -> a"),
     processes.DependencyNotFoundError("a", "b"),
+    processes.TaskFailedError("a", "SystemExit"),
     processes.TaskNotFoundError("a"),
     processes.TaskTimeoutError.of_attempt("a", 1),
     processes.MemoryLimitError("a", 1, 2),
@@ -152,7 +153,14 @@ def test_reference_has_the_fields_of_records() -> None:
     """All of them, in order."""
     (table,) = [table for table in TABLES if table.head[0] == "record"]
     told = {code_in(row[0])[0]: fields_in(row[1]) for row in table.rows}
-    records = [processes.ErrorData, processes.Usage, processes.AttemptRecord, processes.Delivery]
+    records = [
+        processes.ErrorData,
+        processes.ExceptionData,
+        processes.FrameData,
+        processes.Usage,
+        processes.AttemptRecord,
+        processes.Delivery,
+    ]
     expected = {kind.__name__: [field.name for field in dataclasses.fields(kind)] for kind in records}
     expected["TaskResult"] = [*inspect.signature(processes.TaskResult).parameters, "worked"]
     assert told == expected
