@@ -848,7 +848,8 @@ class PoolBackend(Backend):
 
     def _sample(self, child: Child, head: Placed, limit: int) -> bool:
         """Read the memory of an attempt with a limit; whether it was over."""
-        used = max(0, usage.tree_private_bytes(child.pid) - child.ready_private)
+        held = usage.tree_private_bytes(child.pid, limit + child.ready_private)
+        used = max(0, held - child.ready_private)
         head.sampled = max(head.sampled, used + child.ready_private)
         head.next_sample = monotonic() + _SAMPLE_EVERY_S
         if used <= limit:
