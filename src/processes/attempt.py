@@ -39,6 +39,17 @@ class Call(NamedTuple):
     memory_limit: int | None = None
     #: What is not to be shown: see `redaction.redaction_of`.
     redact: bool | tuple[str, ...] = True
+    #: Whether what it writes to standard output and error goes to its log.
+    capture_output: bool = False
+
+
+class Profile(NamedTuple):
+    """What a child has to know of a task beside what it calls."""
+
+    frame_filter: str | None = None
+    retry_on: tuple[type[BaseException], ...] | None = None
+    redact: bool | tuple[str, ...] = True
+    capture_output: bool = False
 
 
 class Raised(NamedTuple):

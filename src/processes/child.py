@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from processes.attempt import Call
+    from processes.output import Reader
 
 #: How long a SIGSTOPped process may take to stop, in seconds: one in uninterruptible sleep may never, and is killed
 #: without.
@@ -42,6 +43,8 @@ class Placed:
         "function",
         "keep",
         "next_sample",
+        "output",
+        "output_end",
         "profile",
         "sampled",
         "seen",
@@ -61,6 +64,8 @@ class Placed:
         self.seen = False  # whether its start was reported
         self.next_sample = 0.0  # when its memory is looked at next, if it has a limit
         self.sampled = 0  # the most memory seen, in bytes
+        self.output: Reader | None = None  # of what it writes, if that is captured
+        self.output_end = 0  # so long is the file when it has ended
         # What is sure of its failure while the child still looks for more, and since when: (retryable, fields).
         self.sure: tuple[bool, tuple[object, ...]] | None = None
         self.sure_at = math.inf
@@ -237,6 +242,8 @@ class Child:
         """Free descriptors and mapping."""
         for placed in self.inflight.values():
             self._forget_message(placed)
+            if placed.output is not None:
+                placed.output.close()
         self.outbox.clear()
         self.channel.close()
         self.forget_end()

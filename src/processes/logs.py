@@ -319,6 +319,11 @@ def failure_record(logger: logging.Logger, error: BaseException, data: ErrorData
     return record
 
 
+def output_logger(task_name: str) -> str:
+    """Name of the logger of what a task writes to its output."""
+    return f"{LIBRARY_LOGGER}.{task_name}.output"
+
+
 def snapshot() -> tuple[dict[str, tuple[int, bool, bool]], int]:
     """Levels and switches of every logger, as a child is to have them: (loggers, `logging.disable`)."""
     loggers = {"": (logging.root.level, True, logging.root.disabled)}

@@ -273,6 +273,12 @@ class Process:
                     "keep it to. Run it so, or drop the limit."
                 )
                 raise ValueError(msg)
+            if task.capture_output and "capture_output" not in backend.enforces:
+                msg = (
+                    f"Task '{task.name}' has capture_output=True, which only parallel='processes' can do: elsewhere "
+                    "tasks write to the program's own output. Run it so, or drop the option."
+                )
+                raise ValueError(msg)
 
     def _plan(self) -> Plan:
         keys = self._ordered()

@@ -22,12 +22,13 @@ import traceback
 # What `signal.signal` wraps: twice an attempt 0.4 us instead of 5, which that takes to make an enum of the old handler.
 from _signal import signal as _set_handler  # type: ignore[import-not-found]
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from processes import blob, logs, wire
-from processes.attempt import bind, call, is_retryable
+from processes import blob, failure, logs, wire
+from processes.attempt import Profile, bind, call, is_retryable
 from processes.exceptions import UnpicklableError
-from processes.failure import Capture, Failure, let_go, text_of
+from processes.failure import Failure, let_go, text_of
+from processes.output import Capture
 from processes.page import MESSAGE_MAX, STACK_SIGNAL
 from processes.redaction import redaction_of
 from processes.usage import Measure, OwnUsage, private_bytes
@@ -59,6 +60,9 @@ _TRIED_MAX = 8 * 2**20
 _TRUSTED = frozenset({"numpy", "pandas", "pyarrow", "scipy", "polars"}) | sys.stdlib_module_names
 
 _libc = ctypes.CDLL(None)
+
+
+_PLAIN = Profile()
 
 
 class _Failed(NamedTuple):
@@ -152,7 +156,8 @@ class _Worker:
         self._last = self._usage.read()
         self._attempt_id = 0
         self._functions: dict[int, Value | Callable[..., object]] = {}  # pickled until the first use that succeeds
-        self._profiles: dict[int, bytes] = {}  # pickled (frame filter, retry_on, redact)
+        self._profiles: dict[int, Profile] = {}
+        self._output: Capture | None = None  # of what the attempt that runs writes
 
     def serve(self) -> None:
         """Get ready, then one job after another."""
@@ -210,6 +215,7 @@ class _Worker:
         if os.getpid() != self._pid:  # The task forked and came back on both sides: only one of them is the worker.
             os._exit(0)
         _flush_output()
+        self._end_output()
         now = self._last = self._usage.read()
         measure = Measure(
             started_at,
@@ -231,13 +237,17 @@ class _Worker:
         """The result as a value, or what was raised."""
         if message.is_cut:
             error = OSError(errno.EMFILE, "the child has no descriptor left for the values it was sent")
-            return b"", self._captured(error, None, ())
+            return b"", self._captured(error, Profile(), ())
         job = wire.decode_job(message)
         stage = "its function was loaded in the child"
         injected: list[object] = []
+        profile = Profile()
         try:
             try:
                 _set_handler(signal.SIGINT, signal.default_int_handler)
+                profile = self._profile(job)
+                if profile.capture_output:
+                    self._begin_output()
                 function = self._function(job)
                 stage = "its arguments were loaded in the child"
                 args, kwargs = _arguments(job, injected)
@@ -248,23 +258,22 @@ class _Worker:
             except BaseException as error:  # noqa: BLE001  a task's SystemExit is the task's failure
                 if stage:
                     _note(error, f"(raised while {stage})")
-                return b"", self._captured(error, job, injected)
+                return b"", self._captured(error, profile, injected)
             return _dump_result(result, job.name), None
         except BaseException as error:  # noqa: BLE001  a result's own code may raise anything
-            return b"", self._captured(error, job, injected)
+            return b"", self._captured(error, profile, injected)
         finally:
             _set_handler(signal.SIGINT, _ignore)
 
-    def _captured(self, error: BaseException, job: Job | None, injected: Sequence[object]) -> _Failed:
+    def _captured(self, error: BaseException, profile: Profile, injected: Sequence[object]) -> _Failed:
         """
         What is known of an exception. The parent is told step by step, the sure things first.
 
         What comes later runs code of the user's (`__str__`, `__repr__`, `__reduce__`): if that hangs or ends this
         process, what was told stands.
         """
-        frame_filter, retry_on, redact = self._profile(job)
-        found = Capture(error, frame_filter, redaction_of(redact))
-        retryable = is_retryable(error, retry_on)
+        found = failure.Capture(error, profile.frame_filter, redaction_of(profile.redact))
+        retryable = is_retryable(error, profile.retry_on)
         if not found.is_plain:
             self._send_sure(found.type_and_place(), retryable=retryable)
         sure = found.text_and_traceback()
@@ -273,21 +282,39 @@ class _Worker:
         let_go(error)
         return _Failed(whole, retryable, _surviving(error))
 
-    def _send_sure(self, failure: Failure, *, retryable: bool) -> None:
-        self._send(wire.encode_plain(wire.FAILING, self._attempt_id, retryable, tuple(failure)))
+    def _send_sure(self, sure: Failure, *, retryable: bool) -> None:
+        self._send(wire.encode_plain(wire.FAILING, self._attempt_id, retryable, tuple(sure)))
 
-    def _profile(self, job: Job | None) -> tuple[str | None, tuple[type[BaseException], ...] | None, Any]:
-        """The task's frame filter, `retry_on` and rule of redaction."""
-        if job is None or not job.profile:
-            return None, None, True
-        if job.profile_value is not None:
-            self._profiles[job.profile] = bytes_of(job.profile_value)
-        profile: tuple[Any, Any, Any] = blob.load(self._profiles[job.profile])
-        return profile
+    def _profile(self, job: Job) -> Profile:
+        """What else belongs to the task."""
+        if not job.profile:
+            return _PLAIN
+        known = self._profiles.get(job.profile)
+        if known is None:
+            assert job.profile_value is not None  # noqa: S101  or the parent would not leave it out
+            known = self._profiles[job.profile] = Profile(*blob.load(job.profile_value))
+        return known
+
+    # ---- what an attempt writes --------------------------------------------------------------------------------------
+
+    def _begin_output(self) -> None:
+        self._output = Capture()
+        self._output.begin()
+        self._send(wire.encode_plain(wire.OUTPUT, self._attempt_id, 0, descriptors=[self._output.fd]))
+
+    def _tell_output(self) -> None:
+        if self._output is not None:
+            size = self._output.grown()
+            if size is not None:
+                self._send(wire.encode_plain(wire.OUTPUT, self._attempt_id, size))
+
+    def _end_output(self) -> None:
+        if self._output is not None:
+            self._tell_output()
+            self._output.end()
+            self._output = None
 
     def _function(self, job: Job) -> Callable[..., object]:
-        if job.profile_value is not None:
-            self._profiles[job.profile] = bytes_of(job.profile_value)
         known = self._functions.get(job.function)
         if known is None and job.function_value is not None:
             known = self._functions[job.function] = job.function_value
@@ -299,6 +326,7 @@ class _Worker:
         return known
 
     def _ship_record(self, fields: dict[str, object]) -> None:
+        self._tell_output()
         self._send(wire.encode_plain(wire.LOGGED, self._attempt_id, fields))
 
     def _send_outcome(self, encoded: tuple[bytes, Sequence[int]], measure: Measure) -> None:
@@ -330,12 +358,6 @@ class _Worker:
 
 def _ignore(number: int, frame: FrameType | None) -> None:
     """Do nothing. Not SIG_IGN, which what the task starts would inherit."""
-
-
-def bytes_of(value: Value) -> bytes:
-    """A value's bytes where it is known to be small."""
-    assert isinstance(value, bytes)  # noqa: S101  a frame filter and a few classes
-    return value
 
 
 def _arguments(job: Job, injected: list[object]) -> tuple[tuple[object, ...], dict[str, object]]:

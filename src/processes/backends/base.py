@@ -38,7 +38,7 @@ class Job(NamedTuple):
 class Backend(abc.ABC):
     """A way to run attempts, for one run."""
 
-    #: What it can keep a task to: "timeout" (hard), "memory_limit".
+    #: What it can keep a task to: "timeout" (hard), "memory_limit", "capture_output".
     enforces: ClassVar[frozenset[str]] = frozenset()
 
     #: Whether results are handed on as the very objects, so that a handle is the object.

@@ -30,8 +30,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from processes import blob, keeper, logs, usage, wire
-from processes.attempt import is_retryable
+from processes import blob, keeper, logs, output, usage, wire
+from processes.attempt import Profile, is_retryable
 from processes.backends.base import Backend, Job
 from processes.blob import MemoryFile, Value
 from processes.child import Child, Placed
@@ -55,6 +55,7 @@ from processes.exceptions import (
     signal_name,
 )
 from processes.failure import Failure, Stack, of_error, read_stack
+from processes.output import Reader
 from processes.spec import require, require_callable, require_int
 from processes.usage import Measure
 
@@ -96,6 +97,9 @@ _SAMPLE_EVERY_S = 0.020
 
 #: So long a child may look for the locals of a failure that it has told of, in seconds.
 _CAPTURE_S = 2.0
+
+#: How often it is looked at what an attempt has written whose output is captured, in seconds.
+_OUTPUT_EVERY_S = 0.1
 
 #: A worker that idles this far above its first resident memory, in bytes, is replaced.
 _IDLE_GROWTH_MAX = 64 * 2**20
@@ -195,7 +199,7 @@ _ON_DEMAND = b""
 class PoolBackend(Backend):
     """One run's children."""
 
-    enforces = frozenset({"timeout", "memory_limit"})
+    enforces = frozenset({"timeout", "memory_limit", "capture_output"})
 
     def __init__(self, options: ProcessPool) -> None:
         """Nothing is started before `open`."""
@@ -363,18 +367,18 @@ class PoolBackend(Backend):
     def _prepare(self, calls: Sequence[Call]) -> None:
         problems: list[UnpicklableError] = []
         functions: dict[int, int] = {}  # {id of a function: its number}; the calls keep the functions alive
-        profiles: dict[tuple[object, ...], int] = {(None, None, True): 0}
+        profiles: dict[Profile, int] = {Profile(): 0}
         kept_files = kept_bytes = 0
         for call in calls:
             number = functions.get(id(call.func))
             if number is None:
                 number = functions[id(call.func)] = len(self._functions)
                 self._functions.append(self._dump(call, "function", call.func, problems))
-            what = call.frame_filter, call.retry_on, call.redact
+            what = Profile(call.frame_filter, call.retry_on, call.redact, call.capture_output)
             profile = profiles.get(what)
             if profile is None:
                 profile = profiles[what] = len(self._profiles)
-                self._profiles.append(self._dump(call, "retry_on", what, problems))
+                self._profiles.append(self._dump(call, "retry_on", tuple(what), problems))
             arguments = self._dump_arguments(call, problems) if call.args or call.kwargs else None
             if isinstance(arguments, MemoryFile):
                 kept_files += 1
@@ -709,6 +713,8 @@ class PoolBackend(Backend):
                 self._events.append(AttemptFailed(message.id, failure, retryable, measure, handle=exception))
         elif kind == wire.FAILING:
             self._note_failing(child, message)
+        elif kind == wire.OUTPUT:
+            self._note_output(child, message)
         elif kind == wire.LOGGED:
             (record,) = wire.decode_plain(message)
             self._report_start(child, message.id)
@@ -739,6 +745,27 @@ class PoolBackend(Backend):
         if placed.sure_at == math.inf:
             placed.sure_at = monotonic()
         child.check_at = min(child.check_at, placed.sure_at + _CAPTURE_S)
+
+    def _note_output(self, child: Child, message: Message) -> None:
+        """What an attempt has written so far comes before what it tells next."""
+        placed = child.inflight.get(message.id)
+        (size,) = wire.decode_plain(message)
+        if placed is None:
+            wire.close_all(message.descriptors)
+            return
+        if message.descriptors:
+            placed.output = Reader(message.descriptors[0])
+            child.check_at = min(child.check_at, monotonic() + _OUTPUT_EVERY_S)
+        placed.output_end = size  # type: ignore[assignment]  # our own worker's int
+        self._take_output(child, placed, placed.output_end)
+
+    def _take_output(self, child: Child, placed: Placed, until: int, *, is_last: bool = False) -> None:
+        if placed.output is None:
+            return
+        for line in placed.output.lines(until, is_last=is_last):
+            self._report_start(child, placed.attempt_id)
+            fields = output.record_fields(logs.output_logger(placed.call.name), line)
+            self._events.append(RecordLogged(placed.attempt_id, fields))
 
     def _handle_other(self, child: Child, message: Message) -> None:
         if message.kind == wire.READY:
@@ -772,6 +799,7 @@ class PoolBackend(Backend):
         placed = child.inflight.pop(attempt_id, None)
         if placed is None:
             return None
+        self._close_output(child, placed, placed.output_end)
         child.made += 1
         child.is_long = False
         self._false_starts = 0
@@ -786,6 +814,12 @@ class PoolBackend(Backend):
         if self._options.max_tasks_per_child is not None and child.made >= self._options.max_tasks_per_child:
             child.kill()
         return placed
+
+    def _close_output(self, child: Child, placed: Placed, until: int) -> None:
+        if placed.output is not None:
+            self._take_output(child, placed, until, is_last=True)
+            placed.output.close()
+            placed.output = None
 
     def _retire_grown(self, child_id: int) -> None:
         """Nothing was placed with it since: it idles, and holds memory that it will not give back."""
@@ -824,6 +858,8 @@ class PoolBackend(Backend):
             child.check_at = max(child.check_at, now + LOOK_AFTER_S)
             return
         self._report_start(child, running, since)
+        if head.output is not None and self._look_at_output(child, head):
+            return  # It has ended meanwhile.
         if now - since >= LOOK_AFTER_S and not child.is_long:
             child.is_long = True
             self._take_back(child)
@@ -844,7 +880,16 @@ class PoolBackend(Backend):
             since + LOOK_AFTER_S if not child.is_long else math.inf,
             math.inf if call.timeout is None else since + call.timeout,
             math.inf if call.memory_limit is None else head.next_sample,
+            math.inf if head.output is None else now + _OUTPUT_EVERY_S,
         )
+
+    def _look_at_output(self, child: Child, head: Placed) -> bool:
+        """Take in what was written until now, behind whatever was logged before; whether the attempt has ended."""
+        if head.output is not None:
+            written = head.output.size()
+            self._drain(child)
+            self._take_output(child, head, written)
+        return head.attempt_id not in child.inflight
 
     def _sample(self, child: Child, head: Placed, limit: int) -> bool:
         """Read the memory of an attempt with a limit; whether it was over."""
@@ -901,6 +946,8 @@ class PoolBackend(Backend):
         is_blamed = ordered[0] == attempt_id if ordered is not None else not child.is_dying
         if placed is not None and is_blamed:
             self._report_start(child, attempt_id, since)
+            if placed.output is not None:
+                self._close_output(child, placed, placed.output.size())
             del child.inflight[attempt_id]
             cpu = max(0.0, user - user_before), max(0.0, system - system_before)
             self._blame(child, placed, status, Measure(since, monotonic(), child.pid, *cpu, peak, None, "wait4"))
