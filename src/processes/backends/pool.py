@@ -799,7 +799,8 @@ class PoolBackend(Backend):
         placed = child.inflight.pop(attempt_id, None)
         if placed is None:
             return None
-        self._close_output(child, placed, placed.output_end)
+        if placed.output is not None:
+            self._close_output(child, placed, placed.output_end)
         child.made += 1
         child.is_long = False
         self._false_starts = 0
