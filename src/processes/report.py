@@ -316,6 +316,12 @@ class TaskReportEntry(_MadeLater):
             error = self.error
             return RemoteTaskError(error.exception_type or "Exception", error.exception, error.traceback_str)
 
+    def __str__(self) -> str:
+        """How the task ended, what it took, its result or its failure."""
+        from processes.comms.table import entry_text
+
+        return entry_text(self)
+
     def __getstate__(self) -> tuple[list[object], bytes | None]:
         """All fields, and the exception if it can be pickled."""
         fields = [getattr(self, each.name) for each in dataclasses.fields(self)]
@@ -413,6 +419,21 @@ class ProcessExecutionReport:
 
     def _with(self, status: TaskStatus) -> dict[str, TaskReportEntry]:
         return {key: entry for key, entry in self.entries.items() if entry.status is status}
+
+    def to_text(self, *, details: bool = False) -> str:
+        """
+        The report for a terminal: a line a task, then each failure; `print(report)` shows it without details.
+
+        Args:
+            details: Show the whole traceback, the locals and the last log lines of each failure.
+        """
+        from processes.comms.table import report_text
+
+        return report_text(self, details=details)
+
+    def __str__(self) -> str:
+        """As `to_text`."""
+        return self.to_text()
 
     def raise_for_errors(self) -> None:
         """
