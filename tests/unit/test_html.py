@@ -296,8 +296,10 @@ def test_page_speaks_one_language(language: str) -> None:
     assert badges == [words[f"lang_status_{status}"] for status in ("errored", "skipped", "success")]
     not_used = {"not_shown", "characters_left_out", "in_short", "nothing_failed", "status_pending", "decimal_mark"}
     not_used |= {"report_header_errors_only", "report_email_subject", "report_email_subject_errors"}
+    not_used |= {"why_fail_fast", "why_deadline", "why_interrupted"}
     for key in words.keys() - {f"lang_{key}" for key in not_used}:
         text = words[key].replace("{location}", "/srv/etl/load.py:44").replace("{when}", "2026-01-02 05:00:00 CET")
+        text = text.replace("{what}", "load")
         assert text in page.text, key
     assert f"1{words['lang_decimal_mark']}25 s" in page.text
 

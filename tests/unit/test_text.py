@@ -119,10 +119,12 @@ def test_text_speaks_one_language(language: str) -> None:
     flowing = " ".join(text.split())
     not_used = {"not_shown", "characters_left_out", "in_short", "nothing_failed", "decimal_mark", "why_label"}
     not_used |= {"report_header_errors_only", "report_email_subject", "report_email_subject_errors"}
+    not_used |= {"why_fail_fast", "why_deadline", "why_interrupted"}
     not_used |= {"report_title_prefix", "report_summary_title", "exception_label", "traced_vars_title"}
     not_used |= {"status_success", "status_skipped", "status_pending", "colon"}
     for key in words.keys() - {f"lang_{key}" for key in not_used}:
         shown = words[key].replace("{location}", "/srv/etl/load.py:44").replace("{when}", "2026-01-02 05:00:00 CET")
+        shown = shown.replace("{what}", "load")
         assert shown in flowing, key
 
 

@@ -131,9 +131,11 @@ def labelled(label: str, text: str, words: Words) -> str:
 
 
 def duration(seconds: float, words: Words) -> str:
-    """A time for people: "0.25 s", "3 min 12 s", "2 h 05 min"."""
+    """A time for people: "4 ms", "0.25 s", "3 min 12 s", "2 h 05 min"."""
     if not math.isfinite(seconds):
         return f"{seconds} s"
+    if seconds < 0.0995:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 10:
         return f"{seconds:.2f} s".replace(".", words["lang_decimal_mark"])
     if seconds < 59.95:
@@ -265,7 +267,7 @@ def facts_of(entry: TaskReportEntry, words: Words, generated_at: datetime) -> li
     if entry.args or entry.kwargs:
         facts.append((words["lang_arguments_label"], _arguments(entry)))
     if entry.why:
-        facts.append((words["lang_why_label"], entry.why))
+        facts.append((words["lang_why_label"], why_of(entry, words)))
     if entry.started_at is not None:
         facts.append((words["lang_started_label"], moment(entry.started_at, generated_at)))
     if entry.attempts:
@@ -278,12 +280,32 @@ def facts_of(entry: TaskReportEntry, words: Words, generated_at: datetime) -> li
     return facts
 
 
+def why_of(entry: TaskReportEntry, words: Words) -> str:
+    """Why a task never ran, in the reader's language if it is one of the usual reasons."""
+    for key, pattern in _usual_reasons().items():
+        found = pattern.fullmatch(entry.why)
+        if found:
+            return words[key].replace("{what}", found["what"]) if pattern.groups else words[key]
+    return entry.why
+
+
+@cache
+def _usual_reasons() -> Mapping[str, re.Pattern[str]]:
+    """{key: what matches it}. An entry has its reason as an English sentence, and those of `en.json` are these."""
+    known = words_of("en")
+    reasons = ("lang_why_dependency", "lang_why_fail_fast", "lang_why_deadline", "lang_why_interrupted")
+    return {
+        key: re.compile(re.escape(known[key]).replace(re.escape("{what}"), "(?P<what>.*)"), re.DOTALL)
+        for key in reasons
+    }
+
+
 def gist_of(entry: TaskReportEntry, words: Words) -> str:
     """The one thing worth knowing of a task in a line: why it failed, why it never ran, what it took."""
     if entry.error is not None:
         return in_line(exception_of(entry.error, words))
     if not entry.attempts:
-        return in_line(entry.why)
+        return in_line(why_of(entry, words))
     told = [duration(entry.elapsed_seconds, words)]
     if entry.attempts > 1:
         told.append(labelled(words["lang_attempts_label"], str(entry.attempts), words))
