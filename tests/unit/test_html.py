@@ -281,6 +281,17 @@ def test_page_tells_badges_by_class() -> None:
     ]
 
 
+def test_page_without_a_failure_has_nothing_red() -> None:
+    """Seen from afar it is calm; a count of none is grey."""
+    page = Page(render(report(succeeded(), skipped()))).root
+    classes = [name for made in page.all("div") + page.all("span") for name in made.classes]
+    assert "red" not in classes
+    assert {"green", "grey"} <= set(classes)
+    failing = Page(render(report(failed()))).root
+    counts = [made.classes for made in failing.all("div") if made.classes in (["green"], ["red"], ["grey"])]
+    assert counts[:3] == [["grey"], ["red"], ["grey"]]
+
+
 def test_page_tells_a_task_that_never_ran_nor_was_skipped() -> None:
     """A report built by hand may hold one."""
     assert summaries(render(report(skipped(status=TaskStatus.PENDING, why="")))) == ["publish Not run"]
