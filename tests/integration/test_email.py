@@ -24,6 +24,7 @@ from processes.comms.outline import words_of
 from processes.comms.text import SUBJECT_NAME_CHARS_MAX
 from processes.exceptions import ReportDeliveryError
 from processes.report import ReportContent
+from support.clock import Clock
 from support.smtp import HOST, PASSWORD, USER, Fault, ScriptedServer, full_listener, mail_server, server_context
 
 SENDER = "etl@example.com"
@@ -571,16 +572,6 @@ def test_refused_farewell_is_no_error() -> None:
     with ScriptedServer({"QUIT": b"500 what"}) as server:
         send(config(server.address))
     assert server.heard[-2:] == ["message", "QUIT"]
-
-
-class Clock:
-    """In the place of the module `time`: goes on when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 def test_server_that_is_slow_all_the_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

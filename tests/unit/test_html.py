@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 from html.parser import HTMLParser
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -151,6 +152,15 @@ def test_style_is_frozen_and_has_defaults() -> None:
     with pytest.raises(FrozenInstanceError):
         HTMLEmailStyle().palette = "slate"  # type: ignore[misc]
     assert not hasattr(HTMLEmailStyle(), "__dict__")
+
+
+def test_style_has_its_files_in_the_package() -> None:
+    """One page, a file a palette: of the installed package, which is the wheel where tox runs this."""
+    themes = resources.files("processes.comms") / "themes"
+    files = {f"{folder.name}/{file.name}" for folder in themes.iterdir() for file in folder.iterdir()}
+    palettes = {f"palettes/{palette}.css" for palette in PALETTES}
+    languages = {f"languages/{language}.json" for language in LANGUAGES}
+    assert files == {"styles/report.html"} | palettes | languages
 
 
 @pytest.mark.parametrize("value", ["Neutral", "", "neutral ", "x/../neutral"])
@@ -516,6 +526,26 @@ def test_page_needs_neither_style_element_nor_variables(palette: str) -> None:
     text = render(palette=palette)
     assert "var(" not in re.sub(r"<style>.*</style>", "", text, flags=re.DOTALL)
     assert re.findall(r"var\(--[a-z-]+\)", text) == []  # Each has a colour to fall back to.
+
+
+def test_page_is_laid_out_by_tables() -> None:
+    """Outlook knows nothing else; no table tells a screen reader of columns that are none."""
+    text = render(report(succeeded(), failed(), skipped(), warnings=("w",)))
+    assert not re.search(r"flex|grid|float:|position:|columns:", text)
+    tables = Page(text).root.all("table")
+    assert len(tables) >= 4
+    assert {table.attributes["role"] for table in tables} == {"presentation"}
+
+
+def test_page_can_be_read_where_details_are_unknown() -> None:
+    """The first line of each is followed by a block, so that without folding nothing runs together or is missing."""
+    tasks = tasks_of(render(report(succeeded(), failed(), skipped())))
+    assert len(tasks) == 3
+    for task in tasks:
+        first, *rest = (child.tag for child in task.children)
+        assert first == "summary"
+        assert rest
+        assert set(rest) <= {"div", "table", "pre"}
 
 
 @pytest.mark.parametrize(("palette", "pinned"), PINNED)
