@@ -86,6 +86,21 @@ def test_mail_tells_a_person_on_call_what_happened(mode: str | None) -> None:
         assert ("Peak memory" in said) == (mode == "processes")
 
 
+def connect(url: str, password: str) -> None:
+    raise ConnectionError(f"cannot connect to {url}")
+
+
+def test_mail_tells_no_secret(mode: str | None) -> None:
+    """Neither of the arguments, nor of the exception, the traceback or the locals."""
+    arguments = {"password": "hunter2-sesame"}
+    report = Process([Task("connect", connect, args=("db://me:open-sesame@host",), kwargs=arguments)]).run(mode)
+    _, text, page = mailed(report)
+    assert "sesame" not in text + page
+    said = " ".join(text.split())
+    assert "Arguments 'db://me:[redacted]@host', password=[redacted]" in said
+    assert "cannot connect to db://me:[redacted]@host" in said
+
+
 def skipped_for(name: str) -> TaskReportEntry:
     """A task of a run that was never begun for that reason."""
     match name:

@@ -21,6 +21,7 @@ from itertools import islice
 from processes.error_data import ErrorData
 from processes.events import TaskStatus
 from processes.failure import LOCAL_CHARS_MAX, LOCALS_MAX, TEXT_CHARS_MAX, bounded_repr
+from processes.redaction import DEFAULT as REDACTION
 from processes.report import ProcessExecutionReport, TaskReportEntry
 
 #: {key of the language files: text}.
@@ -340,9 +341,17 @@ def locals_of(error: ErrorData, words: Words) -> str:
 
 
 def _arguments(entry: TaskReportEntry) -> str:
-    """The arguments as they stand in a call; only as many are looked at as are shown."""
-    positional = [bounded_repr(value) for value in islice(entry.args, LISTED_MAX)]
-    named = [f"{in_line(str(key))}={bounded_repr(value)}" for key, value in islice(entry.kwargs.items(), LISTED_MAX)]
+    """
+    The arguments as they stand in a call, without secrets; only as many are looked at as are shown.
+
+    A failure's texts were redacted by its Process's own rule. Of arguments the report holds the objects, but not that
+    rule: the default one is applied.
+    """
+    positional = [REDACTION.text(bounded_repr(value)) for value in islice(entry.args, LISTED_MAX)]
+    named = [
+        f"{in_line(str(key))}={REDACTION.value(str(key), bounded_repr(value))}"
+        for key, value in islice(entry.kwargs.items(), LISTED_MAX)
+    ]
     more = len(entry.args) + len(entry.kwargs) > len(positional) + len(named)
     return ", ".join(positional + named + (["…"] if more else []))
 
