@@ -380,7 +380,7 @@ def _dump_result(result: object, task_name: str) -> Value:
     modules: set[str] = set()
     try:
         value = blob.dump(result, modules)
-    except Exception as error:
+    except BaseException as error:
         raise UnpicklableError(task_name, "result", f"{type(error).__name__}: {error}") from error
     if modules and not all(module.partition(".")[0] in _TRUSTED for module in modules):
         _try_to_load(value, task_name)
@@ -393,7 +393,7 @@ def _try_to_load(value: Value, task_name: str) -> None:
         return
     try:
         blob.load(value)
-    except Exception as error:
+    except BaseException as error:
         reason = f"loading it again raised {type(error).__name__}: {error}"
         raise UnpicklableError(task_name, "result", reason) from error
 

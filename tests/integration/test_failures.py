@@ -447,7 +447,7 @@ def test_kill_by_hand_is_told_from_the_out_of_memory_killer() -> None:
     assert entry.status is TaskStatus.SUCCESS  # signal 0 does nothing
     entry = run([Task("a", lambda: os.kill(os.getpid(), signal.SIGKILL))], pool("forkserver", 1)).entries["a"]
     assert entry.error is not None
-    assert "it was killed by hand" in entry.error.exception
+    assert "the task or a program did" in entry.error.exception
 
 
 # ---- secrets ---------------------------------------------------------------------------------------------------------

@@ -799,7 +799,8 @@ class PoolBackend(Backend):
         placed = child.inflight.pop(attempt_id, None)
         if placed is None:
             return None
-        self._close_output(child, placed, placed.output_end)
+        if placed.output is not None:
+            self._close_output(child, placed, placed.output_end)
         child.made += 1
         child.is_long = False
         self._false_starts = 0
@@ -989,14 +990,14 @@ class PoolBackend(Backend):
     def _evidence(self) -> str:
         """Who sent a SIGKILL that nobody here sent: the kernel counts those of its out-of-memory killer."""
         kills, before = usage.oom_kills(), self._oom_kills
+        if kills is not None and kills == before:
+            return "Neither this library nor the system's out-of-memory killer sent it: the task or a program did."
+        self._oom_kills = kills
         free = usage.available_memory()
-        left = "" if free is None else f"; {free / 2**20:.0f} MiB are available now"
+        left = "" if free is None else f" ({free / 2**20:.0f} MiB are available now)"
         if kills is None or before is None:
-            return f"Nobody here sent it: the system may have run out of memory (see dmesg){left}."
-        if kills > before:
-            self._oom_kills = kills
-            return f"The system's out-of-memory killer struck meanwhile: fewer workers or a memory_limit help{left}."
-        return f"Nobody here sent it, nor did the system's out-of-memory killer: it was killed by hand{left}."
+            return f"This library did not send it: the system may have run out of memory, see dmesg{left}."
+        return f"The system's out-of-memory killer struck meanwhile{left}: fewer workers or a memory_limit would help."
 
     def _return_all(self, child: Child) -> None:
         for attempt_id in child.inflight:
