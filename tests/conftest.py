@@ -1,6 +1,7 @@
 """What every test gets: a look at what it left behind, and a gate to hold tasks."""
 
 import faulthandler
+import gc
 import tempfile
 from collections.abc import Generator, Iterator
 
@@ -20,6 +21,16 @@ def pytest_runtest_makereport(
     if call.when == "call":
         item.stash[_raised] = call.excinfo is not None
     return (yield)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """
+    Keep the objects of pytest and of all test modules out of garbage collections, for they stay to the end.
+
+    Every test ends with a collection, which would go through them: two hundred thousand, a tenth of a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
