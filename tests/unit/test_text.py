@@ -1,17 +1,19 @@
 """A report as plain text, and a mail's subject: what they tell, and that they stay small and harmless."""
 
 import re
+from collections.abc import Callable
 from datetime import date
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import SMTP
+from functools import partial
 
 import pytest
 
 from processes.comms.outline import LANGUAGES, RENDERED_MAX, words_of
 from processes.comms.text import SUBJECT_NAME_CHARS_MAX, WIDTH, render_text, subject_of
 from processes.events import TaskStatus
-from processes.report import ProcessExecutionReport, ReportContent
+from processes.report import ProcessExecutionReport, ReportContent, TaskReportEntry
 from support.reports import GENERATED, HOSTILE, TRACEBACK, Unprintable, error, failed, report, skipped, succeeded
 
 DAY = date(2026, 1, 2)
@@ -155,31 +157,33 @@ def test_text_wraps_what_is_long_as_deep_as_it_began() -> None:
 
 
 GIANT = 10**6
-GIANTS = {
-    text: failed(
-        "n" * GIANT,
-        args=(text * GIANT,) * 100,
-        error=error(
-            exception=text * GIANT,
-            traceback_str=text * GIANT,
-            traced_vars={f"{text}{number}": text * GIANT for number in range(1000)},
-            downstream_impact=["d" * GIANT] * 1000,
-        ),
+
+
+def giant(text: str) -> list[TaskReportEntry]:
+    """One failure, of which everything is huge. It is one text throughout: a thousand copies of it take gigabytes."""
+    huge = text * GIANT
+    known = error(
+        exception=huge,
+        traceback_str=huge,
+        traced_vars={f"{text}{number}": huge for number in range(1000)},
+        downstream_impact=["d" * GIANT] * 1000,
     )
-    for text in ("x", "\U0001f469", "\x00", "\n", " x")
-}
-SIZES = {
-    "failures": [failed(f"task {number}") for number in range(10_000)],
-    "successes": [succeeded(f"task {number}") for number in range(20_000)],
-    "mixed": [make(f"{make.__name__} {n}") for n in range(10_000) for make in (succeeded, failed, skipped)],
-    **{f"giant of {text!a}": [giant] for text, giant in GIANTS.items()},
+    return [failed("n" * GIANT, args=(huge,) * 100, error=known)]
+
+
+# Made by the test that wants one: what lives as long as the module is copied by every fork and searched by every gc.
+SIZES: dict[str, Callable[[], list[TaskReportEntry]]] = {
+    "failures": lambda: [failed(f"task {number}") for number in range(10_000)],
+    "successes": lambda: [succeeded(f"task {number}") for number in range(20_000)],
+    "mixed": lambda: [make(f"{make.__name__} {n}") for n in range(10_000) for make in (succeeded, failed, skipped)],
+    **{f"giant of {text!a}": partial(giant, text) for text in ("x", "\U0001f469", "\x00", "\n", " x")},
 }
 
 
 @pytest.mark.parametrize("kind", SIZES)
 def test_text_stays_small_whatever_it_tells(kind: str) -> None:
     """In bytes as well as in columns; it tells the counts, and how many more there are than it shows."""
-    made = report(*SIZES[kind], name="p" * GIANT, warnings=("w" * GIANT,) * 1000)
+    made = report(*SIZES[kind](), name="p" * GIANT, warnings=("w" * GIANT,) * 1000)
     text = render(made)
     assert len(text.encode()) <= RENDERED_MAX
     assert max(map(len, text.splitlines())) <= WIDTH
