@@ -1,6 +1,7 @@
 """What every test gets: a look at what it left behind, and a gate to hold tasks."""
 
 import faulthandler
+import gc
 import tempfile
 from collections.abc import Generator, Iterator
 
@@ -10,6 +11,16 @@ from support import leaks
 from support.gate import Gate
 
 _raised = pytest.StashKey[bool]()
+
+
+def pytest_collection_finish() -> None:
+    """
+    Let no garbage collection search what the tests are made of, some 200,000 objects that stay to the end.
+
+    There is one before each look at what a test left behind: it took longer than most tests.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
