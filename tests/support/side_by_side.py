@@ -18,8 +18,12 @@ import tempfile
 import zlib
 from collections.abc import Sequence
 from types import FrameType
+from typing import IO, NamedTuple
 
 import pytest
+
+#: How long an interrupted pytest may take to tell what it knows, in seconds.
+_END_WAIT_S = 10.0
 
 
 def is_in_share(name: str, share: str) -> bool:
@@ -30,20 +34,18 @@ def is_in_share(name: str, share: str) -> bool:
 
 def run(arguments: Sequence[str], count: int) -> int:
     """Run the tests in `count` processes; returns the exit code of pytest as if it had been one."""
+    codes = set()
     with contextlib.ExitStack() as stack:
-        children = []
+        children: list[_Child] = []
+        stack.callback(_end, children)
         for number in range(1, count + 1):
             # A cache is of one process: the last to write it would have the last word.
             share = [f"--share={number}/{count}", f"--override-ini=cache_dir=.pytest_cache/{number}-of-{count}"]
-            output = None if number == 1 else stack.enter_context(tempfile.TemporaryFile())
-            child = subprocess.Popen(
-                [sys.executable, "-m", "pytest", *share, *arguments], stdout=output, stderr=output and subprocess.STDOUT
-            )
-            stack.callback(_interrupt, child)
-            children.append((child, output))
-        codes = set()
-        for child, output in children:
-            codes.add(child.wait())
+            output: IO[bytes] | None = None if number == 1 else stack.enter_context(tempfile.TemporaryFile())
+            command = [sys.executable, "-m", "pytest", *share, *arguments]
+            children.append(_Child(subprocess.Popen(command, stdout=output, stderr=output), output))
+        for process, output in children:
+            codes.add(process.wait())
             if output is not None:
                 output.seek(0)
                 shutil.copyfileobj(output, sys.stdout.buffer)
@@ -53,10 +55,21 @@ def run(arguments: Sequence[str], count: int) -> int:
     return max(map(abs, failures)) if failures else min(codes)
 
 
-def _interrupt(child: subprocess.Popen[bytes]) -> None:
-    """End it as Ctrl-C does, where it still runs."""
-    child.send_signal(signal.SIGINT)
-    child.wait()
+class _Child(NamedTuple):
+    process: subprocess.Popen[bytes]
+    output: IO[bytes] | None
+
+
+def _end(children: list[_Child]) -> None:
+    """End those that still run, as Ctrl-C does."""
+    for process, _ in children:
+        process.send_signal(signal.SIGINT)
+    for process, _ in children:
+        try:
+            process.wait(_END_WAIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
