@@ -9,8 +9,32 @@ import pytest
 
 from support import leaks
 from support.gate import Gate
+from support.side_by_side import is_in_share
 
 _raised = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--share", metavar="K/N", help="run the K-th of N shares of the tests")
+
+
+@pytest.hookimpl(tryfirst=True)  # Other selections, made in every share, choose from what it has.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests of other shares to other processes."""
+    if share := config.getoption("share"):
+        others = [item for item in items if not is_in_share(item.nodeid, share)]
+        items[:] = [item for item in items if is_in_share(item.nodeid, share)]
+        config.hook.pytest_deselected(items=others)
+
+
+def pytest_collection_finish() -> None:
+    """
+    Let no garbage collection search what the tests are made of, some 200,000 objects that stay to the end.
+
+    There is one before each look at what a test left behind: it took longer than most tests.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
