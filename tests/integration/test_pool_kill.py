@@ -51,7 +51,7 @@ def test_descendants_are_gone_before_the_run_goes_on(method: str, stubborn: str,
     """They are buried with their worker, not at the end of the run."""
     folder, func = str(tmp_path), STUBBORN[stubborn][0]
     tasks = [
-        Task("stubborn", func, args=(folder,), timeout=1.0),
+        Task("stubborn", func, args=(folder,), timeout=2.0),
         Task("watcher", await_burial, args=(folder, STUBBORN[stubborn][1])),
     ]
     report = run(tasks, pool(method))

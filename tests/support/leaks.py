@@ -105,14 +105,29 @@ def _leaks(before: Stock) -> Leaks:
     now = take_stock()
     new = {key: parent for key, parent in now.processes.items() if key not in before.processes}
     processes = _ours(new)
+    shared_memory = now.shared_memory - before.shared_memory
+    if shared_memory:
+        shared_memory -= _used_by_others()
     lines = [
         *(_describe_process(pid) for pid in sorted(processes)),
         *(f"thread {thread!r}" for thread in now.threads - before.threads),
         *(f"descriptor {fd} -> {target}" for fd, target in sorted(now.descriptors - before.descriptors)),
-        *(f"shared memory {path}" for path in sorted(now.shared_memory - before.shared_memory)),
+        *(f"shared memory {path}" for path in sorted(shared_memory)),
         *(f"temporary file {path}" for path in sorted(now.temporary_files - before.temporary_files)),
     ]
     return Leaks(processes, tuple(lines))
+
+
+def _used_by_others() -> frozenset[str]:
+    """Paths of shared memory that processes have mapped which do not descend from this one: other tests' pools."""
+    ours = _ours(_processes()) | {os.getpid()}
+    found: set[str] = set()
+    for pid, _ in _processes():
+        if pid not in ours:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+                maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
+                found.update(line.rpartition(" ")[2] for line in maps.splitlines() if str(_SHARED_MEMORY) in line)
+    return frozenset(found)
 
 
 def _processes() -> dict[_ProcessKey, int]:
