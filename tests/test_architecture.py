@@ -33,6 +33,7 @@ PUBLIC = [
     "ReportContent",
     "ReportDeliveryError",
     "RunFinished",
+    "RunInfo",
     "RunStarted",
     "SMTPConfig",
     "Task",

@@ -18,7 +18,8 @@ How a task travels, with the process boundary down the middle:
    limits and lays the blame; `backends.threads` and `backends.sequential` make attempts in the caller's process.
 4. `keeper` starts, reaps and buries the workers; `worker` makes one attempt after another and answers by `wire`.
 5. An exception becomes plain data where it lives (`failure`); usage is measured there too (`usage`).
-6. `report` says what happened, task by task; `comms` sends it: `deliver` to each channel, `email` and `webhook`.
+6. `report` says what happened, task by task, and `run_info` when, where and how; `comms` sends it: `deliver` to each
+   channel, `email` and `webhook`.
 """
 
 from typing import TYPE_CHECKING
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         TaskResult,
         Usage,
     )
+    from processes.run_info import RunInfo
     from processes.task import Task, TaskDependency
 
     __version__: str
@@ -80,6 +82,7 @@ __all__ = [
     "ReportContent",
     "ReportDeliveryError",
     "RunFinished",
+    "RunInfo",
     "RunStarted",
     "SMTPConfig",
     "Task",
@@ -123,6 +126,7 @@ _HOMES = {
     "ReportContent": "report",
     "ReportDeliveryError": "exceptions",
     "RunFinished": "observer",
+    "RunInfo": "run_info",
     "RunStarted": "observer",
     "SMTPConfig": "comms.email",
     "Task": "task",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from processes.failure import Failure
+    from processes.run_info import RunInfo
     from processes.usage import Measure
 
 #: Version of what `to_json` writes; a key may be added within one version, none is removed or changes its meaning.
@@ -401,6 +402,9 @@ class ProcessExecutionReport:
     process_name: str = ""
     #: Troubles of the run's own, mended or not: a replaced worker, a logfile that could not be written.
     warnings: tuple[str, ...] = ()
+    #: When, where and how it was run; None for a report that was built by hand. Two reports are equal when the same
+    #: happened to the tasks, as in 7.0.4, wherever that was.
+    run: RunInfo | None = field(default=None, compare=False)
 
     @property
     def successes(self) -> dict[str, TaskReportEntry]:

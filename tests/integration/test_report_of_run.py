@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import os
 import pickle
+import platform
 from typing import Any
 
 import pytest
@@ -14,11 +15,14 @@ from processes import (
     ErrorData,
     Process,
     ProcessExecutionReport,
+    ProcessPool,
     Task,
     TaskDependency,
     TaskReportEntry,
     TaskStatus,
     Usage,
+    WorkerStartError,
+    __version__,
 )
 
 ENTRY_KEYS = ["name", "function", "args", "kwargs", "status", "elapsed_seconds", "attempts", "result", "error"]
@@ -296,3 +300,41 @@ def test_json_of_odd_results_is_their_text(mode: str | None) -> None:
     assert entries["error"]["result"]["task_name"] == "x"
     assert entries["keys"]["result"] == {"(1, 2)": 3}
     assert entries["status"]["result"] == "skipped"
+
+
+# ---- the run as a whole ---------------------------------------------------------------------------------------------
+
+
+def test_report_says_when_where_and_how_it_was_run(mode: str | None) -> None:
+    """The run spans its tasks."""
+    report = mixed().run(mode, 2)
+    run = report.run
+    assert run is not None
+    assert (run.mode, run.max_workers) == (mode or "sequential", 1 if mode is None else 2)
+    assert run.start_method == ("forkserver" if mode == "processes" else "")
+    assert (run.python, run.version, run.broken) == (platform.python_version(), __version__, "")
+    assert run.started_at is not None
+    assert run.ended_at is not None
+    assert run.seconds == pytest.approx((run.ended_at - run.started_at).total_seconds(), abs=1e-5)
+    for entry in (report.entries["good"], report.entries["last"]):
+        assert entry.started_at is not None
+        assert entry.ended_at is not None
+        margin = dt.timedelta(milliseconds=50)  # two clocks are read one after the other
+        assert run.started_at - margin <= entry.started_at <= entry.ended_at <= run.ended_at + margin
+
+
+def test_report_says_what_a_pool_was_told() -> None:
+    """Its own number of workers and start method."""
+    run = Process([Task("a", int)]).run(ProcessPool(3, start_method="spawn")).run
+    assert run is not None
+    assert (run.mode, run.max_workers, run.start_method) == ("processes", 3, "spawn")
+
+
+def test_report_says_why_a_run_broke_off() -> None:
+    """As the error that the run raised."""
+    with pytest.raises(WorkerStartError) as caught:
+        Process([Task("a", int)]).run(ProcessPool(1, initializer=fail))
+    report = caught.value.report
+    assert isinstance(report, ProcessExecutionReport)
+    assert report.run is not None
+    assert report.run.broken.startswith("WorkerStartError: ")
