@@ -18,8 +18,9 @@ How a task travels, with the process boundary down the middle:
    limits and lays the blame; `backends.threads` and `backends.sequential` make attempts in the caller's process.
 4. `keeper` starts, reaps and buries the workers; `worker` makes one attempt after another and answers by `wire`.
 5. An exception becomes plain data where it lives (`failure`); usage is measured there too (`usage`).
-6. `report` says what happened, task by task, and `run_info` when, where and how; `comms` sends it: `deliver` to each
-   channel, `email` and `webhook`.
+6. `report` says what happened, task by task, and `run_info` when, where and how; `report_json` writes it as text and
+   reads it (`plain`: any value as JSON).
+7. `comms` sends a report: `deliver` to each channel, `email` and `webhook`.
 """
 
 from typing import TYPE_CHECKING

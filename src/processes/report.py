@@ -5,14 +5,12 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
-import enum
-import json
 import pickle
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from processes.error_data import CONTEXT_FIELDS, ErrorData
+from processes.error_data import ErrorData
 from processes.events import TaskStatus
 from processes.exceptions import RemoteTaskError, TaskFailedError
 from processes.spec import name_of
@@ -23,12 +21,6 @@ if TYPE_CHECKING:
     from processes.failure import Failure
     from processes.run_info import RunInfo
     from processes.usage import Measure
-
-#: Version of what `to_json` writes; a key may be added within one version, none is removed or changes its meaning.
-SCHEMA_VERSION = 1
-
-#: Fixed by 7.0.4: the keys of one entry in JSON.
-_ENTRY_KEYS = ("name", "function", "args", "kwargs", "status", "elapsed_seconds", "attempts", "result", "error")
 
 
 class TaskResult:
@@ -473,7 +465,7 @@ class ProcessExecutionReport:
 
     def to_json(self, *, indent: int | str | None = None, **dumps_kwargs: Any) -> str:  # noqa: ANN401  json.dumps' own
         """
-        The report as JSON text.
+        The report as JSON text that every reader takes, whatever the tasks returned.
 
         Args:
             indent: As in `json.dumps`.
@@ -481,21 +473,32 @@ class ProcessExecutionReport:
 
         Returns:
             An object with `entries` (nine keys each), `process_name`, `metrics` (times, usage and attempts by task),
-            `failures` (what is known beyond the nine fields of an error) and `schema_version`.
+            `failures` (what is known beyond the nine fields of an error), `run` (its fields, and the warnings) and
+            `schema_version`, now 1. Within one schema version keys may be added beside `entries`; none is removed or
+            changes its meaning.
+
+        Results are written whole. What JSON has no type for comes as its text; a result that cannot be loaded as the
+        reason; a container that holds itself as "[...]"; and keys that would read the same get a number.
         """
-        dumps_kwargs.pop("default", None)
-        document = {
-            "entries": {key: _entry_json(entry) for key, entry in self.entries.items()},
-            "process_name": self.process_name,
-            "metrics": {key: _metrics_json(entry) for key, entry in self.entries.items()},
-            "failures": {
-                key: {"exception_type": entry.error.exception_type}
-                for key, entry in self.entries.items()
-                if entry.error is not None
-            },
-            "schema_version": SCHEMA_VERSION,
-        }
-        return json.dumps(_plain(document), indent=indent, **dumps_kwargs)
+        from processes import report_json
+
+        return report_json.write(self, indent=indent, **dumps_kwargs)
+
+    @classmethod
+    def from_json(cls, text: str | bytes | bytearray) -> Self:
+        """
+        A report from what `to_json` wrote, also that of 7.0.4 or of a later version with the same `schema_version`.
+
+        It writes the same text again, with the same options. Arguments and results are what JSON can hold of them: a
+        tuple is a list, an object its text.
+
+        Raises:
+            ValueError: It is no such text; the error says what is wrong, and where.
+            TypeError: It is no text.
+        """
+        from processes import report_json
+
+        return cls(*report_json.read(text))
 
     def notify(
         self,
@@ -570,43 +573,3 @@ class ReportChannel(abc.ABC):
         Raises:
             Exception: Whatever went wrong: `ProcessExecutionReport.notify` catches and tells it.
         """
-
-
-def _entry_json(entry: TaskReportEntry) -> dict[str, object]:
-    plain: dict[str, object] = {key: getattr(entry, key) for key in _ENTRY_KEYS}
-    if entry.error is not None:
-        plain["error"] = {key: getattr(entry.error, key) for key in CONTEXT_FIELDS}
-    return plain
-
-
-def _metrics_json(entry: TaskReportEntry) -> dict[str, object]:
-    return {
-        "started_at": entry.started_at.isoformat() if entry.started_at else None,
-        "ended_at": entry.ended_at.isoformat() if entry.ended_at else None,
-        "worker_pid": entry.worker_pid,
-        "usage": entry.usage,
-        "attempt_log": entry.attempt_log,
-        "why": entry.why,
-    }
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401  any JSON value; one return a kind
-    """A value in the types of JSON; what JSON has no type for comes as its text."""
-    match value:
-        case enum.Enum():
-            return value.value
-        case None | bool() | int() | float() | str():
-            return value
-        case dict():
-            return {
-                key if isinstance(key, str | int | float | bool | None) else repr(key): _plain(part)
-                for key, part in value.items()
-            }
-        case list() | tuple() | set() | frozenset():
-            return [_plain(part) for part in value]
-        case bytes():
-            return value.decode("utf-8", "replace")
-        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return {part.name: _plain(getattr(value, part.name)) for part in dataclasses.fields(value)}
-        case _:
-            return repr(value)

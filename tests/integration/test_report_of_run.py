@@ -16,6 +16,7 @@ from processes import (
     Process,
     ProcessExecutionReport,
     ProcessPool,
+    RunInfo,
     Task,
     TaskDependency,
     TaskReportEntry,
@@ -24,6 +25,7 @@ from processes import (
     WorkerStartError,
     __version__,
 )
+from support import strict
 
 ENTRY_KEYS = ["name", "function", "args", "kwargs", "status", "elapsed_seconds", "attempts", "result", "error"]
 ERROR_KEYS = [
@@ -59,6 +61,23 @@ def burn(seconds: float) -> int:
 
 def grow(size: int) -> bytes:
     return b"x" * size
+
+
+def load_in(pid: int) -> str:
+    if os.getpid() != pid:
+        raise ValueError("not in this process")
+    return "loaded"
+
+
+class Homebound:
+    """Can be loaded where it was made, nowhere else."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return load_in, (os.getpid(),)
+
+
+def homebound() -> Homebound:
+    return Homebound()
 
 
 def mixed() -> Process:
@@ -300,6 +319,38 @@ def test_json_of_odd_results_is_their_text(mode: str | None) -> None:
     assert entries["error"]["result"]["task_name"] == "x"
     assert entries["keys"]["result"] == {"(1, 2)": 3}
     assert entries["status"]["result"] == "skipped"
+
+
+def test_json_tells_of_the_run(report: ProcessExecutionReport, mode: str | None) -> None:
+    """0.8: `run` beside `entries`: its fields, and the warnings."""
+    run = json.loads(report.to_json())["run"]
+    assert set(run) == {field.name for field in dataclasses.fields(RunInfo)} | {"warnings"}
+    assert (run["mode"], run["version"], run["warnings"]) == (mode or "sequential", __version__, [])
+
+
+def test_json_is_read_back_and_written_the_same(report: ProcessExecutionReport) -> None:
+    """Of a run in each mode; where JSON has all its values, the entries are equal."""
+    text = report.to_json()
+    again = ProcessExecutionReport.from_json(text)
+    assert again.to_json() == text
+    assert (again.run, again.process_name, list(again.entries)) == (report.run, "Nightly", list(report.entries))
+    assert again.errored == report.errored
+    assert again.skipped == report.skipped
+    assert [list(found) for found in (again.successes, again.errored, again.skipped)] == [
+        ["good", "last"],
+        ["bad"],
+        ["skipped"],
+    ]
+
+
+def test_json_of_a_result_that_cannot_be_loaded_says_so() -> None:
+    """D1: whoever reads the entry gets the error, the report goes on."""
+    report = Process([Task("bad", homebound), Task("good", len, args=("1",))]).run("processes", 1)
+    with pytest.raises(ValueError, match="not in this process"):
+        _ = report.entries["bad"].result
+    entries = strict.loads(report.to_json())["entries"]
+    assert entries["bad"]["result"].startswith("<result cannot be read: ValueError: ")
+    assert entries["good"]["result"] == 1
 
 
 # ---- the run as a whole ---------------------------------------------------------------------------------------------
