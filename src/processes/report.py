@@ -18,6 +18,7 @@ from processes.spec import name_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from processes.comparison import ReportComparison
     from processes.failure import Failure
     from processes.run_info import RunInfo
     from processes.usage import Measure
@@ -499,6 +500,66 @@ class ProcessExecutionReport:
         from processes import report_json
 
         return cls(*report_json.read(text))
+
+    def merge(self, *others: ProcessExecutionReport, keep: str | None = None) -> Self:
+        """
+        One report of all: parts of a batch that ran apart, or a batch and a second run of what had failed.
+
+        Args:
+            others: Reports of other runs.
+            keep: For a task that several reports have: "first" or "last" to keep its entry in the first or the last of
+                them, this report being the first; None to refuse.
+
+        Returns:
+            A new report: entries in their order, a task of several reports in its first place; all warnings; the first
+            name. Its `run` goes from the first start to the last end, with the seconds of all together, and otherwise
+            has what all runs agree on.
+
+        Raises:
+            ValueError: Reports have tasks of the same name, which it lists, and `keep` does not say which to keep.
+            TypeError: One is no report.
+        """
+        from processes import merging
+
+        return type(self)(*merging.merged((self, *others), keep))
+
+    def compare(
+        self,
+        before: ProcessExecutionReport,
+        *,
+        time_ratio: float = 1.25,
+        time_seconds: float = 0.1,
+        memory_ratio: float = 1.1,
+        memory_bytes: int | str = "8MiB",
+    ) -> ReportComparison:
+        """
+        What changed since an earlier report, task by task.
+
+        A difference is told when it reaches both thresholds, as a ratio and as an amount: 1.0 and 0 tell every one. The
+        defaults leave out what repeated runs on one machine commonly differ by: times by some 20 %, and short ones by
+        a few hundredths of a second; peaks by what a child had loaded for its tasks before.
+
+        Args:
+            before: The earlier report.
+            time_ratio: How many times slower, or faster, a task must be.
+            time_seconds: How many seconds slower, or faster.
+            memory_ratio: How many times as much peak memory, or as little.
+            memory_bytes: How many bytes more or less, or a text such as "64MiB".
+
+        Raises:
+            TypeError: It is no report, or a threshold is no number.
+            ValueError: A ratio is below 1, or an amount below 0.
+        """
+        from processes import comparison
+
+        return comparison.compare(
+            self,
+            before,
+            time_ratio=time_ratio,
+            time_seconds=time_seconds,
+            memory_ratio=memory_ratio,
+            memory_bytes=memory_bytes,
+        )
 
     def notify(
         self,

@@ -389,3 +389,19 @@ def test_report_says_why_a_run_broke_off() -> None:
     assert isinstance(report, ProcessExecutionReport)
     assert report.run is not None
     assert report.run.broken.startswith("WorkerStartError: ")
+
+
+# ---- with another report --------------------------------------------------------------------------------------------
+
+
+def test_report_takes_in_a_second_run_of_what_had_failed(mode: str | None) -> None:
+    """Merged and compared, from their texts as well."""
+    first = mixed().run(mode)
+    second = Process([Task("bad", int), Task("skipped", int, dependencies=[TaskDependency("bad")])]).run(mode)
+    merged = first.merge(second, keep="last")
+    assert list(merged.entries) == ["good", "bad", "last", "skipped"]
+    assert merged.successes == merged.entries
+    compared = merged.compare(first)
+    assert (compared.fixed, compared.newly_failed, compared.new, compared.gone) == (("bad", "skipped"), (), (), ())
+    texts = [ProcessExecutionReport.from_json(report.to_json()) for report in (merged, first)]
+    assert texts[0].compare(texts[1]) == compared
