@@ -18,7 +18,9 @@ How a task travels, with the process boundary down the middle:
    limits and lays the blame; `backends.threads` and `backends.sequential` make attempts in the caller's process.
 4. `keeper` starts, reaps and buries the workers; `worker` makes one attempt after another and answers by `wire`.
 5. An exception becomes plain data where it lives (`failure`); usage is measured there too (`usage`).
-6. `report` says what happened, task by task; `comms` sends it: `deliver` to each channel, `email` and `webhook`.
+6. `report` says what happened, task by task, and `run_info` when, where and how; `report_json` writes it as text and
+   reads it (`plain`: any value as JSON); `merging` makes one of several, `comparison` tells what changed between two.
+7. `comms` sends a report: `deliver` to each channel, `email` and `webhook`.
 """
 
 from typing import TYPE_CHECKING
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from processes.comms.email import EmailChannel, SMTPConfig
     from processes.comms.html import HTMLEmailStyle
     from processes.comms.webhook import WebhookChannel, WebhookConfig
+    from processes.comparison import FigureChange, ReportComparison
     from processes.error_data import ErrorData, ExceptionData, FrameData
     from processes.events import TaskStatus
     from processes.exceptions import (
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
         TaskResult,
         Usage,
     )
+    from processes.run_info import RunInfo
     from processes.task import Task, TaskDependency
 
     __version__: str
@@ -68,6 +72,7 @@ __all__ = [
     "EmailChannel",
     "ErrorData",
     "ExceptionData",
+    "FigureChange",
     "FrameData",
     "HTMLEmailStyle",
     "MemoryLimitError",
@@ -77,9 +82,11 @@ __all__ = [
     "ProcessesError",
     "RemoteTaskError",
     "ReportChannel",
+    "ReportComparison",
     "ReportContent",
     "ReportDeliveryError",
     "RunFinished",
+    "RunInfo",
     "RunStarted",
     "SMTPConfig",
     "Task",
@@ -111,6 +118,7 @@ _HOMES = {
     "EmailChannel": "comms.email",
     "ErrorData": "error_data",
     "ExceptionData": "error_data",
+    "FigureChange": "comparison",
     "FrameData": "error_data",
     "HTMLEmailStyle": "comms.html",
     "MemoryLimitError": "exceptions",
@@ -120,9 +128,11 @@ _HOMES = {
     "ProcessesError": "exceptions",
     "RemoteTaskError": "exceptions",
     "ReportChannel": "report",
+    "ReportComparison": "comparison",
     "ReportContent": "report",
     "ReportDeliveryError": "exceptions",
     "RunFinished": "observer",
+    "RunInfo": "run_info",
     "RunStarted": "observer",
     "SMTPConfig": "comms.email",
     "Task": "task",

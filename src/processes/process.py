@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from processes import graph, logs, runner
@@ -16,9 +17,11 @@ from processes.exceptions import (
     DependencyNotFoundError,
     TaskNotFoundError,
 )
+from processes.failure import text_of
 from processes.graph import key_of
 from processes.observer import Observer, RunFinished, RunStarted
 from processes.report import Facts, ProcessExecutionReport, TaskResult, elapsed, entry_of, exception_of
+from processes.run_info import info_of
 from processes.runner import Plan
 from processes.spec import require, require_callable, require_int
 from processes.task import Task, TaskDependency
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from processes.backends.base import Backend
     from processes.observer import RunEvent
+    from processes.run_info import RunInfo
     from processes.runner import Outcome, TaskRecord
 
 _MODES = "None or False (sequential), True or 'processes', 'threads', or a ProcessPool"
@@ -237,14 +241,18 @@ class Process:
     ) -> tuple[ProcessExecutionReport, BaseException | None]:
         """The report, and why the run broke off, if it did."""
         plan = self._plan()
+        started_at, begun = datetime.now(UTC), monotonic()
         if observer is not None:
-            observer.tell(RunStarted(self.name, len(plan.specs), datetime.now(UTC)))
+            observer.tell(RunStarted(self.name, len(plan.specs), started_at))
         outcome = runner.run(plan, backend, deadline=deadline, fail_fast=fail_fast, observer=observer)
+        seconds = monotonic() - begun
         self.runner.take_in(self.tasks, outcome, backend)
         if observer is not None:
             observer.stop()  # What it could not be told belongs in the report.
             outcome.warnings += observer.troubles
-        report = self._report(plan, outcome, backend)
+        broken = "" if outcome.broken is None else f"{type(outcome.broken).__name__}: {text_of(outcome.broken)}"
+        run = info_of(started_at, seconds, *_way_of(backend), broken)
+        report = self._report(plan, outcome, backend, run)
         if observer is not None:
             observer.tell(RunFinished(report))
             observer.start()
@@ -300,11 +308,11 @@ class Process:
             self._redact,
         )
 
-    def _report(self, plan: Plan, outcome: Outcome, backend: Backend) -> ProcessExecutionReport:
+    def _report(self, plan: Plan, outcome: Outcome, backend: Backend, run: RunInfo) -> ProcessExecutionReport:
         offset, fetch = outcome.clock_offset, backend.fetch
         pairs = zip(plan.calls, outcome.records, strict=True)
         entries = {call.name: entry_of(Facts(call, record, offset, fetch)) for call, record in pairs}
-        return ProcessExecutionReport(entries, self.name, tuple(outcome.warnings))
+        return ProcessExecutionReport(entries, self.name, tuple(outcome.warnings), run)
 
     # ---- log files ---------------------------------------------------------------------------------------------------
 
@@ -429,6 +437,19 @@ class _LazyTaskResult(TaskResult):
     @result.setter
     def result(self, value: Any) -> None:  # noqa: ANN401
         self._result = value
+
+
+def _way_of(backend: Backend) -> tuple[str, int | None, str]:
+    """Mode, tasks at a time and start method, for RunInfo."""
+    match backend:
+        case SequentialBackend():
+            return "sequential", 1, ""
+        case ThreadsBackend():
+            return "threads", backend._max_workers, ""
+        case PoolBackend():
+            return "processes", backend._max_workers, backend._method
+        case _:
+            return "", None, ""
 
 
 def _check_type(name: str, value: object, kind: type, wording: str) -> None:
