@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from processes.comms.email import EmailChannel, SMTPConfig
     from processes.comms.html import HTMLEmailStyle
     from processes.comms.webhook import WebhookChannel, WebhookConfig
-    from processes.error_data import ErrorData
+    from processes.error_data import ErrorData, ExceptionData, FrameData
     from processes.events import TaskStatus
     from processes.exceptions import (
         CircularDependencyError,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         ProcessesError,
         RemoteTaskError,
         ReportDeliveryError,
+        TaskFailedError,
         TaskNotFoundError,
         TaskTimeoutError,
         UnpicklableError,
@@ -66,6 +67,8 @@ __all__ = [
     "DependencyNotFoundError",
     "EmailChannel",
     "ErrorData",
+    "ExceptionData",
+    "FrameData",
     "HTMLEmailStyle",
     "MemoryLimitError",
     "Process",
@@ -81,6 +84,7 @@ __all__ = [
     "SMTPConfig",
     "Task",
     "TaskDependency",
+    "TaskFailedError",
     "TaskFinished",
     "TaskNotFoundError",
     "TaskReportEntry",
@@ -106,6 +110,8 @@ _HOMES = {
     "DependencyNotFoundError": "exceptions",
     "EmailChannel": "comms.email",
     "ErrorData": "error_data",
+    "ExceptionData": "error_data",
+    "FrameData": "error_data",
     "HTMLEmailStyle": "comms.html",
     "MemoryLimitError": "exceptions",
     "Process": "process",
@@ -121,6 +127,7 @@ _HOMES = {
     "SMTPConfig": "comms.email",
     "Task": "task",
     "TaskDependency": "task",
+    "TaskFailedError": "exceptions",
     "TaskFinished": "observer",
     "TaskNotFoundError": "exceptions",
     "TaskReportEntry": "report",

@@ -10,6 +10,7 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, NamedTuple
 
 from processes import failure
+from processes.redaction import redaction_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,6 +37,19 @@ class Call(NamedTuple):
     timeout: float | None = None
     #: Bytes that one attempt may use above what its worker held when it was ready.
     memory_limit: int | None = None
+    #: What is not to be shown: see `redaction.redaction_of`.
+    redact: bool | tuple[str, ...] = True
+    #: Whether what it writes to standard output and error goes to its log.
+    capture_output: bool = False
+
+
+class Profile(NamedTuple):
+    """What a child has to know of a task beside what it calls."""
+
+    frame_filter: str | None = None
+    retry_on: tuple[type[BaseException], ...] | None = None
+    redact: bool | tuple[str, ...] = True
+    capture_output: bool = False
 
 
 class Raised(NamedTuple):
@@ -87,11 +101,10 @@ def call(function: Callable[..., object], args: tuple[object, ...], kwargs: dict
     return result
 
 
-def caught(
-    error: BaseException, frame_filter: str | None = None, retry_on: tuple[type[BaseException], ...] | None = None
-) -> Raised:
+def caught(error: BaseException, call: Call) -> Raised:
     """Capture an exception where it lives: its failure, and whether another attempt may cure it."""
-    return Raised(error, failure.capture(error, frame_filter), is_retryable(error, retry_on))
+    found = failure.capture(error, call.frame_filter, redaction_of(call.redact))
+    return Raised(error, found, is_retryable(error, call.retry_on))
 
 
 def is_retryable(error: BaseException, retry_on: tuple[type[BaseException], ...] | None) -> bool:

@@ -17,7 +17,7 @@ import os
 import pickle
 import struct
 import sys
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ _SEALS = (
 
 #: Types whose pickle can hold no reference to a class or function, so that no rule needs asking.
 _ATOMS = frozenset({type(None), bool, int, float, complex})
+
+#: What cloudpickle writes instead of the name of a function's file, so that pickles do not depend on it.
+_NO_FILE = "<dynamic-code>"
 
 #: Up to here a text, or the number of members of a tuple, is looked through before anything heavier starts.
 _SHORT_TEXT = 4096
@@ -87,7 +90,7 @@ def dump(value: object, modules: set[str] | None = None, inline_max: int = INLIN
 
     Args:
         value: Any object.
-        modules: Gathers the names of the modules that loading the value imports.
+        modules: Gathers the names of the modules that loading the value imports, and those of its instances' classes.
         inline_max: Up to how many bytes the value may stay inline; a caller with room for any size passes sys.maxsize
             and gets bytes.
 
@@ -232,6 +235,8 @@ def _dump_by_value(value: object, modules: set[str] | None, inline_max: int) -> 
 
     class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped package
         def reducer_override(self, obj: object) -> object:
+            if type(obj) is CodeType:
+                return _reduced_code(obj)
             module = _module_of(obj)
             if module is not None and module != "__main__":
                 if is_importable(module):
@@ -248,6 +253,14 @@ def _dump_by_value(value: object, modules: set[str] | None, inline_max: int) -> 
     finally:
         for module in registered:
             cloudpickle.unregister_pickle_by_value(module)
+
+
+def _reduced_code(code: CodeType) -> tuple[object, ...]:
+    """As cloudpickle has it, but with the file's name, without which no traceback has a place or a source line."""
+    from cloudpickle import cloudpickle
+
+    make, parts = cloudpickle._code_reduce(code)
+    return make, tuple(code.co_filename if part == _NO_FILE else part for part in parts)
 
 
 class _NeedsValueError(Exception):
@@ -267,6 +280,9 @@ class _PlainPickler(pickle.Pickler):
                 raise _NeedsValueError(module)
             if self.modules is not None:
                 self.modules.add(module)
+        elif self.modules is not None:
+            # An instance: its class need not be in the stream, since it may say itself how it is built.
+            self.modules.add(type(obj).__module__)
         return NotImplemented
 
 

@@ -16,16 +16,20 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from processes import wire
-from processes.page import MESSAGE_MAX, Page
+from processes.page import MESSAGE_MAX, STACK_SIGNAL, Page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from processes.attempt import Call
+    from processes.output import Reader
 
 #: How long a SIGSTOPped process may take to stop, in seconds: one in uninterruptible sleep may never, and is killed
 #: without.
 _STOP_WAIT_S = 0.050
+
+#: How long the stacks of a process are waited for, in seconds, before it is killed without.
+STACK_WAIT_S = 0.010
 
 
 class Placed:
@@ -39,9 +43,13 @@ class Placed:
         "function",
         "keep",
         "next_sample",
+        "output",
+        "output_end",
         "profile",
         "sampled",
         "seen",
+        "sure",
+        "sure_at",
     )
 
     def __init__(self, attempt_id: int, call: Call) -> None:
@@ -56,6 +64,11 @@ class Placed:
         self.seen = False  # whether its start was reported
         self.next_sample = 0.0  # when its memory is looked at next, if it has a limit
         self.sampled = 0  # the most memory seen, in bytes
+        self.output: Reader | None = None  # of what it writes, if that is captured
+        self.output_end = 0  # so long is the file when it has ended
+        # What is sure of its failure while the child still looks for more, and since when: (retryable, fields).
+        self.sure: tuple[bool, tuple[object, ...]] | None = None
+        self.sure_at = math.inf
 
 
 class Child:
@@ -78,8 +91,8 @@ class Child:
             self.page_inode = os.fstat(self._page_fd).st_ino
         except BaseException:
             self.channel.close()
-            self.forget_ends()
-            wire.close_all([self.tokens])
+            self.forget_end()
+            wire.close_all([self.tokens, self._page_fd])
             raise
         self.pid = 0
         self.pidfd = -1
@@ -95,6 +108,7 @@ class Child:
         self.functions: set[int] = set()
         self.profiles: set[int] = set()
         self.order: tuple[int, BaseException] | None = None  # (attempt, cause) for which it was killed
+        self.stacks_then = ""  # what it said then of its Python stacks
         self.check_at = math.inf  # when to look at the page next, CLOCK_MONOTONIC
         self.is_long = False  # its first attempt has run for a while: nothing is placed behind it
         self.made = 0  # attempts that ended here
@@ -106,12 +120,9 @@ class Child:
         """What the process is started with: the descriptors of its channel's end, of its page, and of its tokens."""
         return self._end.fileno(), self._page_fd, self.tokens
 
-    def forget_ends(self) -> None:
-        """The process has them."""
+    def forget_end(self) -> None:
+        """The process has its end of the channel."""
         self._end.close()
-        if self._page_fd >= 0:
-            os.close(self._page_fd)
-            self._page_fd = -1
 
     def place(self, placed: Placed) -> None:
         """Take an attempt, which `flush` sends."""
@@ -187,6 +198,30 @@ class Child:
         """Undo `stop`."""
         self.signal(signal.SIGCONT)
 
+    def stacks(self) -> str:
+        """
+        Ask the process for its Python stacks, and wait a moment for them: "" where it does not answer.
+
+        It answers also while C code holds the GIL, but not where it blocks all signals. If it was stopped it goes on.
+        """
+        before = Page.stacks(self._page_fd)
+        if not self.signal(STACK_SIGNAL):
+            return ""
+        self.go_on()  # One that was stopped first runs the signal's handler, before anything else.
+        limit = time.monotonic() + STACK_WAIT_S
+        found = before
+        while time.monotonic() < limit:
+            time.sleep(0.0003)
+            now = Page.stacks(self._page_fd)
+            if len(now) > len(before) and now == found:  # Nothing has come since the last look: it is all.
+                break
+            found = now
+        return found[len(before) :]
+
+    def crash_stacks(self) -> str:
+        """What a process that crashed left of its Python stacks."""
+        return Page.stacks(self._page_fd)
+
     def kill(self) -> None:
         """Begin its end; the keeper confirms it and buries what it leaves."""
         self.is_dying = True
@@ -207,10 +242,13 @@ class Child:
         """Free descriptors and mapping."""
         for placed in self.inflight.values():
             self._forget_message(placed)
+            if placed.output is not None:
+                placed.output.close()
         self.outbox.clear()
         self.channel.close()
-        self.forget_ends()
+        self.forget_end()
         self.page.close()
+        os.close(self._page_fd)
         os.close(self.tokens)
         if self.pidfd >= 0:
             os.close(self.pidfd)

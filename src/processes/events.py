@@ -65,6 +65,8 @@ class AttemptFailed:
     retryable: bool
     measure: Measure
     error: BaseException | None = None
+    #: The backend's handle of the exception, where it was raised in another process and survives the way here.
+    handle: object = None
     #: False where the attempt could not even begin: it does not count.
     was_made: bool = True
 

@@ -136,9 +136,14 @@ class WorkerCrashedError(ProcessesError):
     """
 
     def __init__(
-        self, task_name: str, *, status: int, pid: int, seconds: float, peak_memory: int | None = None
+        self, task_name: str, *, status: int, pid: int, seconds: float, peak_memory: int | None = None, hint: str = ""
     ) -> None:
-        """`status` is -N for signal N, else an exit code, as `subprocess.Popen.returncode` has it."""
+        """
+        Say how it ended.
+
+        `status` is -N for signal N, else an exit code, as `subprocess.Popen.returncode` has it; `hint` is what else is
+        known of the cause.
+        """
         self.task_name = task_name
         self.signal = signal_name(-status) if status < 0 else None
         self.exitcode = status if status >= 0 else None
@@ -147,12 +152,8 @@ class WorkerCrashedError(ProcessesError):
         self.peak_memory = peak_memory
         how = f"was killed by {self.signal}" if self.signal else f"exited with code {status}"
         peak = f", peak {peak_memory / 2**20:.0f} MiB" if peak_memory else ""
-        hint = (
-            " Nobody here sent it: the system may have run out of memory (see dmesg)."
-            if self.signal == "SIGKILL"
-            else ""
-        )
-        super().__init__(f"Task '{task_name}': its child (pid {pid}) {how} after {seconds:.1f} s{peak}.{hint}")
+        more = f" {hint}" if hint else ""
+        super().__init__(f"Task '{task_name}': its child (pid {pid}) {how} after {seconds:.1f} s{peak}.{more}")
 
 
 class WorkerStartError(ProcessesError):
@@ -214,6 +215,22 @@ class RemoteTaskError(ProcessesError):
         self.exception_type = exception_type
         self.traceback_str = traceback_str
         super().__init__(f"{exception_type}: {message}" if message else exception_type)
+
+
+class TaskFailedError(ProcessesError):
+    """
+    Stands for what a task raised that would end a program that merely passes it on: SystemExit, KeyboardInterrupt.
+
+    It is the `__cause__`.
+
+    Attributes:
+        task_name: The task.
+    """
+
+    def __init__(self, task_name: str, message: str) -> None:
+        """Name the task and what it raised."""
+        self.task_name = task_name
+        super().__init__(f"Task '{task_name}' raised {message}")
 
 
 class ReportDeliveryError(ProcessesError, OSError):

@@ -171,9 +171,7 @@ def boot(role: str, setup_fields: tuple[object, ...], descriptors: Sequence[int]
         if role == "keeper":
             _serve(channel, setup)
         else:
-            page = Page(descriptors[2])
-            os.close(descriptors[2])
-            worker.main(channel, page, descriptors[3], setup, os.getppid())
+            worker.main(channel, Page(descriptors[2]), descriptors[2], descriptors[3], setup, os.getppid())
     finally:
         _leave()
 
@@ -302,9 +300,7 @@ class _Keeper:
 
         self._channel.socket.close()
         wire.close_all(list(self._workers))
-        mapped = Page(page)
-        os.close(page)
-        worker.main(wire.Channel(socket.socket(fileno=end)), mapped, tokens, self._setup, keeper_pid)
+        worker.main(wire.Channel(socket.socket(fileno=end)), Page(page), page, tokens, self._setup, keeper_pid)
 
     def _reap(self, pidfd: int) -> None:
         worker_id, pid = self._workers.pop(pidfd)

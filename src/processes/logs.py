@@ -22,12 +22,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from processes.failure import bounded_repr
+from processes.redaction import DEFAULT as DEFAULT_REDACTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import TextIOWrapper
 
     from processes.error_data import ErrorData
+    from processes.redaction import Redaction
 
 #: Application's switch for everything this library logs itself: handlers and levels set on it are obeyed.
 LIBRARY_LOGGER = "processes"
@@ -90,15 +92,18 @@ class TaskFormatter(logging.Formatter):
             return super().format(record)
         record.message = record.getMessage()
         record.asctime = self.formatTime(record, self.datefmt)
-        return "\n".join([self.formatMessage(record), *_failure_lines(context), "", (record.exc_text or "").rstrip()])
+        redaction: Redaction = getattr(record, "redaction", DEFAULT_REDACTION)
+        facts = _failure_lines(context, redaction)
+        return "\n".join([self.formatMessage(record), *facts, "", (record.exc_text or "").rstrip()])
 
 
-def _failure_lines(context: dict[str, Any]) -> Iterator[str]:
+def _failure_lines(context: dict[str, Any], redaction: Redaction) -> Iterator[str]:
     yield ""
     yield f"Function: {context['function']}"
-    args = [bounded_repr(value) for value in context["args"]]
+    args = [redaction.text(bounded_repr(value)) for value in context["args"]]
     yield f"Args: ({', '.join(args)}{',' if len(args) == 1 else ''})"
-    yield f"Kwargs: {{{', '.join(f'{name!r}: {bounded_repr(value)}' for name, value in context['kwargs'].items())}}}"
+    kwargs = [f"{name!r}: {redaction.value(name, bounded_repr(value))}" for name, value in context["kwargs"].items()]
+    yield f"Kwargs: {{{', '.join(kwargs)}}}"
     yield f"Downstream impact: {', '.join(context['downstream_impact']) or '-'}"
     yield f"Traced vars location: {context['traced_vars_location'] or '-'}"
     if context["traced_vars"]:
@@ -181,7 +186,14 @@ def file_handler(path: str) -> logging.Handler:
 class Destination:
     """Where the records of one task go: through the listener, to the handlers on its logger, in the order they came."""
 
-    def __init__(self, logger: logging.Logger, task_name: str, put: Put, clock_offset: float) -> None:
+    def __init__(
+        self,
+        logger: logging.Logger,
+        task_name: str,
+        put: Put,
+        clock_offset: float,
+        redaction: Redaction = DEFAULT_REDACTION,
+    ) -> None:
         """
         Deliver to a task's logger.
 
@@ -190,8 +202,10 @@ class Destination:
             task_name: For the lines of our own.
             put: Queues a record for delivery.
             clock_offset: Seconds to add to CLOCK_MONOTONIC for seconds since the epoch.
+            redaction: What is not to be shown.
         """
         self.logger = logger
+        self._redaction = redaction
         self._name = task_name
         self._put = put
         self._offset = clock_offset
@@ -209,7 +223,9 @@ class Destination:
 
     def failure(self, error: BaseException, data: ErrorData, at: float) -> None:
         """The one record that tells of the task's failure."""
-        self._put(self.logger.handle, failure_record(self.logger, error, data, at + self._offset))
+        record = failure_record(self.logger, error, data, at + self._offset)
+        record.redaction = self._redaction
+        self._put(self.logger.handle, record)
 
     def local_record(self, record: logging.LogRecord) -> None:
         """A record that the task made in this process: the application has it already."""
@@ -220,6 +236,7 @@ class Destination:
         self._put(self._to_both, restore(fields))
 
     def _to_task(self, record: logging.LogRecord) -> None:
+        redact(record, self._redaction)
         for handler in self.logger.handlers:
             if record.levelno >= handler.level:
                 handler.handle(record)
@@ -227,6 +244,16 @@ class Destination:
     def _to_both(self, record: logging.LogRecord) -> None:
         self._to_task(record)
         deliver_to_application(record)
+
+
+def redact(record: logging.LogRecord, redaction: Redaction) -> None:
+    """Take out of a record's text what looks like a secret."""
+    text = record.getMessage()
+    shown = redaction.text(text)
+    if shown is not text:
+        record.msg, record.args = shown, None
+    if record.exc_text:
+        record.exc_text = redaction.text(record.exc_text)
 
 
 def deliver_to_application(record: logging.LogRecord) -> None:
@@ -292,6 +319,11 @@ def failure_record(logger: logging.Logger, error: BaseException, data: ErrorData
     return record
 
 
+def output_logger(task_name: str) -> str:
+    """Name of the logger of what a task writes to its output."""
+    return f"{LIBRARY_LOGGER}.{task_name}.output"
+
+
 def snapshot() -> tuple[dict[str, tuple[int, bool, bool]], int]:
     """Levels and switches of every logger, as a child is to have them: (loggers, `logging.disable`)."""
     loggers = {"": (logging.root.level, True, logging.root.disabled)}
@@ -353,6 +385,12 @@ def record_fields(record: logging.LogRecord) -> dict[str, object]:
     if record.exc_info and not record.exc_text:
         fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
     return fields
+
+
+def line_of(fields: dict[str, object]) -> str:
+    """A record's level and message."""
+    record = restore(fields)
+    return f"{record.levelname} - {record.getMessage()}"
 
 
 def restore(fields: dict[str, object]) -> logging.LogRecord:

@@ -9,6 +9,7 @@ as much as all else that is done for a short task. Nothing here can be lost by a
 - Attempts to come stand in slots, and an eventfd counts how many there are. Whoever takes one off the count, which the
   kernel gives to one side only, owns it: the worker takes the next, the parent takes the last ones back. So the
   worker's n-th is always in slot n, and what was taken back is overwritten by what follows.
+- Behind the slots, in the file and not in the mapping, stands what faulthandler wrote of the worker's Python stacks.
 - Outcomes stand in slots that only the worker writes, and it counts them. Whenever it has no attempt left, has told
   nothing for a moment, or has something to say on the channel, it sends the count there first, so that order is kept.
   Whoever reads without being told, as after a death, reads the count, then the channel to its end, then the slots.
@@ -18,8 +19,13 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
 import struct
 import zlib
+
+#: Makes a worker write its stacks behind its page, whatever it is at. One that neither the C library nor anybody else
+#: is known to use: it takes the first two, signal(7).
+STACK_SIGNAL = getattr(signal, "SIGRTMIN", 34) + 19
 
 #: Slots of each kind: as many attempts as may be with a worker at a time, so that no slot is needed twice.
 SLOTS = 64
@@ -30,6 +36,9 @@ _SLOT_SIZE = 2048
 _HEADER_SIZE = 4096
 _OUTCOMES_AT = _HEADER_SIZE + SLOTS * _SLOT_SIZE
 _SIZE = _OUTCOMES_AT + SLOTS * _SLOT_SIZE
+
+#: So many bytes are read of the stacks: faulthandler writes up to 100 threads of 100 frames.
+_STACKS_MAX = 2**20
 
 _JOB = struct.Struct("<QI")  # attempt id; length of the message, 0 where it comes by the channel
 _OUTCOME = struct.Struct("<QII")  # number, length and checksum of the message
@@ -55,6 +64,11 @@ class Page:
         fd = os.memfd_create("processes-page", os.MFD_CLOEXEC)
         os.ftruncate(fd, _SIZE)
         return fd
+
+    @staticmethod
+    def stacks(fd: int) -> str:
+        """What faulthandler wrote behind the page."""
+        return os.pread(fd, _STACKS_MAX, _SIZE).decode(errors="replace")
 
     # ---- the attempt that runs ---------------------------------------------------------------------------------------
 

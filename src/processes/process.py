@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,7 +18,7 @@ from processes.exceptions import (
 )
 from processes.graph import key_of
 from processes.observer import Observer, RunFinished, RunStarted
-from processes.report import Facts, ProcessExecutionReport, TaskResult, elapsed, entry_of
+from processes.report import Facts, ProcessExecutionReport, TaskResult, elapsed, entry_of, exception_of
 from processes.runner import Plan
 from processes.spec import require, require_callable, require_int
 from processes.task import Task, TaskDependency
@@ -39,21 +40,26 @@ class Process:
 
     __module__ = "processes"
 
-    def __init__(self, tasks: list[Task], name: str = "") -> None:
+    def __init__(self, tasks: list[Task], name: str = "", *, redact: bool | Iterable[str] = True) -> None:
         """
         Check and order the tasks.
 
         Args:
             tasks: In any order; the list itself is left alone.
             name: For the report.
+            redact: What looks like a secret (by its name, such as `password`, `db_token` or `api_key`; a password in a
+                URL, a bearer token, a private key) is shown as "[redacted]" in logs, in failures and in whatever is
+                made of the report. Parts of further names, such as ("iban", "ssn"), extend the rule; False switches it
+                off.
 
         Raises:
-            TypeError: No list, or something in it that is no Task.
+            TypeError: No list, or something in it that is no Task; `redact` is neither a bool nor names.
             ValueError: Two tasks of one name.
             DependencyNotFoundError: A dependency is not among the tasks; it names all such gaps.
             CircularDependencyError: Tasks wait for each other; it shows the circle.
         """
         self.name = name
+        self._redact = _checked_redact(redact)
         self._tasks: dict[str, Task] = {}  # {key: task}, as given and added
         self._wants: dict[str, tuple[str, ...]] = {}  # {key: keys it waits for}
         self._order: list[str] | None = None  # keys in topological order; None after a change
@@ -267,6 +273,12 @@ class Process:
                     "keep it to. Run it so, or drop the limit."
                 )
                 raise ValueError(msg)
+            if task.capture_output and "capture_output" not in backend.enforces:
+                msg = (
+                    f"Task '{task.name}' has capture_output=True, which only parallel='processes' can do: elsewhere "
+                    "tasks write to the program's own output. Run it so, or drop the option."
+                )
+                raise ValueError(msg)
 
     def _plan(self) -> Plan:
         keys = self._ordered()
@@ -282,9 +294,10 @@ class Process:
         listens = logs.application_listens()
         return Plan(
             [task.spec(positions) for task in tasks],
-            [task.call(positions) for task in tasks],
+            [task.call(positions, self._redact) for task in tasks],
             [task.listening_logger(listens) for task in tasks],
             impact,
+            self._redact,
         )
 
     def _report(self, plan: Plan, outcome: Outcome, backend: Backend) -> ProcessExecutionReport:
@@ -389,11 +402,22 @@ class _LazyTaskResult(TaskResult):
         self._record = record
         self._backend = backend
         self._result: Any = self
-        self.exception = record.error
+        self._exception: BaseException | None = None
+        self._is_exception_known = False
         self.status = record.status
         self.error_data = record.error_data
         self.elapsed_seconds = elapsed(record.attempts)
         self.attempts = len(record.attempts)
+
+    @property
+    def exception(self) -> BaseException | None:
+        if not self._is_exception_known:
+            self.exception = exception_of(self._record, self._backend.fetch)
+        return self._exception
+
+    @exception.setter
+    def exception(self, error: BaseException | None) -> None:
+        self._exception, self._is_exception_known = error, True
 
     @property
     def result(self) -> Any:  # noqa: ANN401  the user's
@@ -416,6 +440,16 @@ def _check_type(name: str, value: object, kind: type, wording: str) -> None:
 def _checked_workers(max_workers: int | None) -> int | None:
     require_int("max_workers", max_workers)
     return None if max_workers is None else max(1, max_workers)
+
+
+def _checked_redact(redact: object) -> bool | tuple[str, ...]:
+    if isinstance(redact, bool):
+        return redact
+    names = (redact,) if isinstance(redact, str) else tuple(redact) if isinstance(redact, Iterable) else (redact,)
+    if not all(isinstance(name, str) and name for name in names):
+        msg = f"redact must be a bool, or names whose values are secrets, got {redact!r}"
+        raise TypeError(msg)
+    return tuple(sorted(set(names)))
 
 
 def _check_deadline(deadline: object) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 import enum
 import json
+import pickle
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from processes.error_data import CONTEXT_FIELDS, ErrorData
 from processes.events import TaskStatus
+from processes.exceptions import RemoteTaskError, TaskFailedError
 from processes.spec import name_of
 
 if TYPE_CHECKING:
@@ -171,6 +174,10 @@ class Facts:
         succeeded = self.record.status is TaskStatus.SUCCESS
         return self.fetch(self.record.handle) if succeeded and self.record.handle is not None else None
 
+    def exception(self) -> BaseException | None:
+        """What the task raised, or what stands for it."""
+        return exception_of(self.record, self.fetch)
+
     def error(self) -> ErrorData | None:
         """What went wrong."""
         return self.record.error_data  # type: ignore[no-any-return]
@@ -226,10 +233,28 @@ def _usage(measure: Measure) -> Usage:
     return Usage(measure.peak_memory, measure.memory_growth, measure.cpu_user, measure.cpu_system, measure.peak_source)
 
 
-class _MadeLater:
-    """Room for the facts of an entry whose fields are made when they are read."""
+def exception_of(record: Any, fetch: Callable[[Any], object]) -> BaseException | None:  # noqa: ANN401  as in Facts
+    """
+    The exception that a task raised, of a record that says how it ended.
 
-    __slots__ = ("_facts",)
+    One that was raised in a child is loaded anew, with the traceback it had there as a note; where that cannot be done
+    a RemoteTaskError stands for it.
+    """
+    if record.exception_handle is not None:
+        try:
+            found = fetch(record.exception_handle)
+            if isinstance(found, BaseException):
+                found.add_note(f"In the child:\n{record.error_data.traceback_str}".rstrip())
+                return found
+        except Exception:  # noqa: BLE001  foreign code: it could be loaded in the child
+            return record.error  # type: ignore[no-any-return]
+    return record.error  # type: ignore[no-any-return]
+
+
+class _MadeLater:
+    """Room for the facts of an entry whose fields are made when they are read, and for the exception."""
+
+    __slots__ = ("_exception", "_facts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +291,57 @@ class TaskReportEntry(_MadeLater):
     #: Why a skipped task never ran; "" for all others.
     why: str = ""
 
+    @property
+    def exception(self) -> BaseException | None:
+        """
+        What the task raised; None where it did not fail.
+
+        From a child it comes by pickle, with the traceback it had there as a note. Where the exception does not survive
+        that, and in an entry that was made by hand or read from JSON, a RemoteTaskError stands for it and names its
+        type. Of a pickled entry it is kept where it can be pickled.
+        """
+        try:
+            return _exception_of(self)
+        except AttributeError:
+            found = self._made_exception()
+            _set_exception(self, found)
+            return found
+
+    def _made_exception(self) -> BaseException | None:
+        if self.error is None:
+            return None
+        try:
+            return _facts_of(self).exception()
+        except AttributeError:
+            error = self.error
+            return RemoteTaskError(error.exception_type or "Exception", error.exception, error.traceback_str)
+
+    def __str__(self) -> str:
+        """How the task ended, what it took, its result or its failure."""
+        from processes.comms.table import entry_text
+
+        return entry_text(self)
+
+    def __getstate__(self) -> tuple[list[object], bytes | None]:
+        """All fields, and the exception if it can be pickled."""
+        fields = [getattr(self, each.name) for each in dataclasses.fields(self)]
+        try:
+            return fields, None if self.exception is None else pickle.dumps(self.exception)
+        except Exception:  # noqa: BLE001  foreign code
+            return fields, None
+
+    def __setstate__(self, state: tuple[list[object], bytes | None]) -> None:
+        fields, exception = state
+        for each, value in zip(dataclasses.fields(self), fields, strict=True):
+            object.__setattr__(self, each.name, value)
+        if exception is not None:
+            with contextlib.suppress(Exception):
+                _set_exception(self, pickle.loads(exception))
+
 
 _set_facts: Callable[[TaskReportEntry, Facts], None] = _MadeLater.__dict__["_facts"].__set__
+_exception_of: Callable[[TaskReportEntry], BaseException | None] = _MadeLater.__dict__["_exception"].__get__
+_set_exception: Callable[[TaskReportEntry, BaseException | None], None] = _MadeLater.__dict__["_exception"].__set__
 _facts_of: Callable[[TaskReportEntry], Facts] = _MadeLater.__dict__["_facts"].__get__
 _set_status: Callable[[TaskReportEntry, TaskStatus], None] = TaskReportEntry.__dict__["status"].__set__
 
@@ -303,6 +377,18 @@ for _field in dataclasses.fields(TaskReportEntry):
     _make_lazy(_field.name, getattr(Facts, _field.name))
 
 
+def _raisable(entry: TaskReportEntry) -> Exception:
+    error = entry.exception
+    if isinstance(error, Exception):
+        note = f"(task '{entry.name}')"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        return error
+    failed = TaskFailedError(entry.name, type(error).__name__ if error is not None else "an unknown error")
+    failed.__cause__ = error
+    return failed
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessExecutionReport:
     """What happened in one run."""
@@ -333,6 +419,34 @@ class ProcessExecutionReport:
 
     def _with(self, status: TaskStatus) -> dict[str, TaskReportEntry]:
         return {key: entry for key, entry in self.entries.items() if entry.status is status}
+
+    def to_text(self, *, details: bool = False) -> str:
+        """
+        The report for a terminal: a line a task, then each failure; `print(report)` shows it without details.
+
+        Args:
+            details: Show the whole traceback, the locals and the last log lines of each failure.
+        """
+        from processes.comms.table import report_text
+
+        return report_text(self, details=details)
+
+    def __str__(self) -> str:
+        """As `to_text`."""
+        return self.to_text()
+
+    def raise_for_errors(self) -> None:
+        """
+        Raise what the tasks raised; do nothing where none failed.
+
+        Raises:
+            ExceptionGroup: Of each failed task's own exception, with its name and its traceback as notes. A SystemExit
+                or KeyboardInterrupt of a task is the cause of a TaskFailedError: it is not to end the caller.
+        """
+        raised = [_raisable(entry) for entry in self.errored.values()]
+        if raised:
+            msg = f"{len(raised)} of {len(self.entries)} tasks failed"
+            raise ExceptionGroup(msg, raised)
 
     @classmethod
     def from_results(cls, process: Any, results: dict[str, TaskResult]) -> ProcessExecutionReport:  # noqa: ANN401  a Process

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from processes import logs
+from processes.attempt import bind
 from processes.backends.base import Job
-from processes.error_data import ErrorData
+from processes.error_data import ErrorData, Rendered
 from processes.events import (
     AttemptFailed,
     AttemptReturned,
@@ -40,8 +42,10 @@ from processes.events import (
     TroubleSeen,
 )
 from processes.exceptions import RemoteTaskError, TaskTimeoutError
+from processes.failure import chain_data
 from processes.interrupts import Interrupts
 from processes.observer import TaskFinished, TaskRetried, TaskStarted
+from processes.redaction import redaction_of
 from processes.report import Facts, entry_of
 from processes.scheduler import Scheduler
 from processes.spec import name_of
@@ -53,8 +57,12 @@ if TYPE_CHECKING:
     from processes.backends.base import Backend
     from processes.failure import Failure
     from processes.observer import Observer
-    from processes.spec import TaskSpec
+    from processes.spec import Injection, TaskSpec
     from processes.usage import Measure
+
+
+#: So many of the last lines of a task that is killed or crashes are kept for its report.
+LAST_LINES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,8 @@ class Plan:
     loggers: Sequence[logging.Logger | None]
     #: Names of all tasks that depend on a task, breadth first.
     impact: Callable[[int], list[str]]
+    #: What is not to be shown: see `redaction.redaction_of`.
+    redact: bool | tuple[str, ...] = True
 
 
 @dataclass(slots=True)
@@ -82,6 +92,8 @@ class TaskRecord:
     last_failure: AttemptFailed | None = None
     #: The exception of a task that failed, or its stand-in.
     error: BaseException | None = None
+    #: The backend's handle of the exception that the task raised, where it was in another process.
+    exception_handle: object = None
     error_data: ErrorData | None = None
     why: str = ""
 
@@ -140,10 +152,12 @@ class _Run:
         self._records = [TaskRecord() for _ in plan.specs]
         self._outcome = Outcome(self._records, clock_offset=logs.wall_clock_offset())
         self._placed: dict[int, StartAttempt] = {}  # {attempt id: its command}, until it has ended
+        self._last_records: dict[int, deque[dict[str, object]]] = {}  # {attempt id: what it logged last}
         self._listener = logs.Listener()
-        offset = self._outcome.clock_offset
+        offset, redaction = self._outcome.clock_offset, redaction_of(plan.redact)
+        self._redaction = redaction
         self._destinations = [
-            None if logger is None else logs.Destination(logger, spec.name, self._listener.put, offset)
+            None if logger is None else logs.Destination(logger, spec.name, self._listener.put, offset, redaction)
             for logger, spec in zip(plan.loggers, plan.specs, strict=True)
         ]
         self._slots = 0
@@ -206,6 +220,7 @@ class _Run:
         match event:  # Without captures: see Scheduler.handle.
             case AttemptSucceeded():
                 record = self._records[self._placed.pop(event.attempt_id).task]
+                self._last_records.pop(event.attempt_id, None)
                 record.attempts.append((event.measure, None))
                 record.handle = event.value
             case AttemptFailed():
@@ -234,8 +249,12 @@ class _Run:
     def _deliver_record(self, attempt_id: int, fields: dict[str, object]) -> None:
         placed = self._placed.get(attempt_id)
         destination = self._destinations[placed.task] if placed is not None else None
+        if placed is not None:
+            self._last_records.setdefault(attempt_id, deque(maxlen=LAST_LINES)).append(fields)
         if destination is None:
-            self._listener.put(logs.deliver_to_application, logs.restore(fields))
+            record = logs.restore(fields)
+            logs.redact(record, self._redaction)
+            self._listener.put(logs.deliver_to_application, record)
         else:
             destination.remote_record(fields)
 
@@ -253,6 +272,7 @@ class _Run:
                     self._records[command.task].why = self._why(command.reason, command.culprit)
                     self._tell_finished(command.task)
                 case RetryTask():
+                    self._forget_records(command.task)
                     self._log_retry(command.task, command.number)
                     self._tell_retried(command)
                 case ReleaseValue():
@@ -261,6 +281,11 @@ class _Run:
                     self._backend.release(handle)
                 case CancelAttempt():
                     self._cancel(command.attempt_id)
+
+    def _forget_records(self, task: int) -> None:
+        failed = self._records[task].last_failure
+        if failed is not None:
+            self._last_records.pop(failed.attempt_id, None)
 
     def _cancel(self, attempt_id: int) -> None:
         name = self._plan.specs[self._placed[attempt_id].task].name
@@ -286,28 +311,42 @@ class _Run:
             return
         failed = record.last_failure
         assert failed is not None  # noqa: S101  or the scheduler would not say so
-        data = record.error_data = self._error_data(task, failed.failure)
+        data = record.error_data = self._error_data(task, failed)
         record.status = TaskStatus.ERRORED
+        record.exception_handle = failed.handle
         record.error = failed.error or RemoteTaskError(data.exception_type, data.exception, data.traceback_str)
         if destination is not None:
             destination.announce((record.attempts[0][0] if record.attempts else failed.measure).started_at)
             destination.failure(record.error, data, failed.measure.ended_at)
         self._tell_finished(task)
 
-    def _error_data(self, task: int, failure: Failure) -> ErrorData:
-        call = self._plan.calls[task]
+    def _error_data(self, task: int, failed: AttemptFailed) -> ErrorData:
+        call, failure = self._plan.calls[task], failed.failure
+        args, kwargs = bind(call.args, call.kwargs, self._injected(call, failure))
+        last = self._last_records.pop(failed.attempt_id, ())
+        lines = tuple(self._redaction.text(logs.line_of(fields)) for fields in last) if failed.error is not None else ()
         return ErrorData(
             task_name=call.name,
             function=name_of(call.func),
-            args=call.args,
-            kwargs=call.kwargs,
+            args=args,
+            kwargs=kwargs,
             downstream_impact=self._plan.impact(task),
             exception=failure.exception,
             traceback_str=failure.traceback_str,
             traced_vars=failure.traced_vars,
             traced_vars_location=failure.traced_vars_location,
             exception_type=failure.exception_type,
+            chain=chain_data(failure.chain),
+            stuck_at=failure.stuck_at,
+            last_log_lines=lines,
         )
+
+    def _injected(self, call: Call, failure: Failure) -> list[tuple[Injection, object]]:
+        """How each result of a dependency entered the call, and what is known of it here."""
+        if self._backend.shares_memory:
+            return [(how, self._records[source].handle) for source, how in call.injections]
+        texts = failure.injected or [f"<result of '{self._plan.specs[source].name}'>" for source, _ in call.injections]
+        return [(how, Rendered(text)) for (_, how), text in zip(call.injections, texts, strict=False)]
 
     def _why(self, reason: SkipReason, culprit: int | None) -> str:
         name = "" if culprit is None else self._plan.specs[culprit].name

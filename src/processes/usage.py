@@ -97,7 +97,7 @@ def private_bytes(pid: int) -> int:
         status = _read(f"/proc/{pid}/status")
     except OSError:
         return 0
-    return sum(int(size) for size in re.findall(rb"^(?:RssAnon|VmSwap):\s*(\d+) kB", status, re.MULTILINE)) * KIB
+    return _sum_of(rb"^(?:RssAnon|VmSwap):\s*(\d+) kB", status)
 
 
 def _read(path: str) -> bytes:
@@ -141,9 +141,57 @@ def _children_by_scan(pid: int) -> list[int]:
         return []
 
 
-def tree_private_bytes(pid: int) -> int:
-    """`private_bytes` of a process and all its descendants."""
-    return private_bytes(pid) + sum(private_bytes(child) for child in descendants(pid))
+def tree_private_bytes(pid: int, limit: int) -> int:
+    """
+    `private_bytes` of a process and all its descendants; above `limit`, what a fork shares with its parent counts once.
+
+    A fork has all of its parent's memory in its own figure until one of them writes to it. To tell what is really its
+    own the kernel walks all its page tables (a millisecond for each GiB), so it is asked only where the answer matters.
+    """
+    found = descendants(pid)
+    own = private_bytes(pid)
+    total = own + sum(map(private_bytes, found))
+    return total if total <= limit or not found else own + sum(map(_unshared_bytes, found))
+
+
+def _unshared_bytes(pid: int) -> int:
+    """
+    Memory that a process wrote to and shares with no other, and its swap, in bytes; 0 where it is gone.
+
+    Source: Private_Dirty and SwapPss in /proc/PID/smaps_rollup, in KiB, proc(5).
+    """
+    try:
+        rollup = _read(f"/proc/{pid}/smaps_rollup")
+    except OSError:
+        return 0
+    return _sum_of(rb"^(?:Private_Dirty|SwapPss):\s*(\d+) kB", rollup)
+
+
+def _sum_of(pattern: bytes, text: bytes) -> int:
+    return sum(int(size) for size in re.findall(pattern, text, re.MULTILINE)) * KIB
+
+
+def oom_kills() -> int | None:
+    """
+    How many processes the kernel's out-of-memory killer has ended since boot; None where it does not tell.
+
+    Source: oom_kill in /proc/vmstat (Linux 4.13), which counts those of memory cgroups too.
+    """
+    return _counter("/proc/vmstat", rb"^oom_kill (\d+)$")
+
+
+def available_memory() -> int | None:
+    """Bytes that new programs could use without swapping. Source: MemAvailable in /proc/meminfo, in KiB, proc(5)."""
+    found = _counter("/proc/meminfo", rb"^MemAvailable:\s+(\d+) kB$")
+    return None if found is None else found * KIB
+
+
+def _counter(path: str, pattern: bytes) -> int | None:
+    try:
+        found = re.search(pattern, _read(path), re.MULTILINE)
+    except OSError:
+        return None
+    return None if found is None else int(found[1])
 
 
 def usable_cpus() -> int:

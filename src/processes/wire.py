@@ -48,7 +48,9 @@ IMPORTING = 10  # keeper to parent: about to import a module, or "" when done
 TAINTED = 11  # keeper to parent: importing a module left threads; this keeper must not fork
 TOLD = 12  # worker to parent: so many outcomes stand in the page
 PREPARE = 13  # parent to keeper: modules to import, and the pickled initializer, before the first START
-DESCRIPTORS = 14  # ahead of a message that has more descriptors than one datagram takes
+OUTPUT = 15  # worker to parent: so long is the file of what an attempt writes; the file, when it is new
+FAILING = 14  # worker to parent: an attempt raised, and this much is sure: what follows runs the user's code
+DESCRIPTORS = 16  # ahead of a message that has more descriptors than one datagram takes
 _KINDS = frozenset(range(JOB, DESCRIPTORS))
 
 # As ints: an enum's `|` costs more than the system call's own overhead.
@@ -365,17 +367,24 @@ def short_success(datagram: bytes, worker_pid: int) -> tuple[int, Measure, int, 
 
 
 def encode_failure(
-    attempt_id: int, measure: Measure, resident: int, failure: tuple[object, ...], *, retryable: bool
+    attempt_id: int,
+    measure: Measure,
+    resident: int,
+    failure: tuple[object, ...],
+    exception: bytes | None,
+    *,
+    retryable: bool,
 ) -> tuple[bytes, Sequence[int]]:
-    """An attempt's measure and its failure, as the plain fields of a `Failure`."""
-    return encode(FAILED, attempt_id, _pack_measure(measure, resident) + pickle.dumps((retryable, failure), PROTOCOL))
+    """An attempt's measure and its failure: the plain fields of a `Failure`, and the exception itself, pickled."""
+    body = _pack_measure(measure, resident) + pickle.dumps((retryable, failure, exception), PROTOCOL)
+    return encode(FAILED, attempt_id, body)
 
 
-def decode_failure(message: Message, worker_pid: int) -> tuple[Measure, int, bool, tuple[object, ...]]:
-    """(measure, resident memory in bytes, whether `retry_on` covers it, fields of the `Failure`)."""
+def decode_failure(message: Message, worker_pid: int) -> tuple[Measure, int, bool, tuple[object, ...], bytes | None]:
+    """(measure, resident memory in bytes, whether `retry_on` covers it, fields of the `Failure`, the exception)."""
     measure, resident = _unpack_measure(message.body, worker_pid)
-    retryable, fields = pickle.loads(message.body[_MEASURE.size :])
-    return measure, resident, retryable, fields
+    retryable, fields, exception = pickle.loads(message.body[_MEASURE.size :])
+    return measure, resident, retryable, fields, exception
 
 
 def _pack_measure(measure: Measure, resident: int) -> bytes:

@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import ctypes
 import errno
+import faulthandler
 import gc
 import os
 import select
@@ -21,20 +22,21 @@ import traceback
 # What `signal.signal` wraps: twice an attempt 0.4 us instead of 5, which that takes to make an enum of the old handler.
 from _signal import signal as _set_handler  # type: ignore[import-not-found]
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from processes import blob, logs, wire
-from processes.attempt import bind, call, caught
+from processes import blob, failure, logs, wire
+from processes.attempt import Profile, bind, call, is_retryable
 from processes.exceptions import UnpicklableError
-from processes.failure import let_go
-from processes.page import MESSAGE_MAX
+from processes.failure import Failure, let_go, text_of
+from processes.output import Capture
+from processes.page import MESSAGE_MAX, STACK_SIGNAL
+from processes.redaction import redaction_of
 from processes.usage import Measure, OwnUsage, private_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
 
-    from processes.attempt import Raised
     from processes.blob import Value
     from processes.page import Page
     from processes.wire import Channel, Job, Message, Setup
@@ -50,7 +52,26 @@ _TELL_AFTER_S = 0.0002
 #: So long an outcome may stand in the page untold while attempts follow, in seconds.
 _UNTOLD_S = 0.0005
 
+#: A result up to this size, in bytes, whose classes are not the standard library's is loaded once to see whether it
+#: can be: whoever reads it is not to find out. A larger one would take too long.
+_TRIED_MAX = 8 * 2**20
+
+#: Libraries beside the standard one whose classes need no trial.
+_TRUSTED = frozenset({"numpy", "pandas", "pyarrow", "scipy", "polars"}) | sys.stdlib_module_names
+
 _libc = ctypes.CDLL(None)
+
+
+_PLAIN = Profile()
+
+
+class _Failed(NamedTuple):
+    """An attempt that did not return."""
+
+    failure: Failure
+    retryable: bool
+    #: The exception, where it survives pickling.
+    exception: bytes | None
 
 
 def die_with_parent(number: int = signal.SIGKILL) -> None:
@@ -78,13 +99,21 @@ def redirect(descriptor: int, target: int) -> None:
         os.dup2(target, descriptor)
 
 
-def main(channel: Channel, page: Page, tokens: int, setup: Setup, keeper_pid: int) -> None:
+def _tell_stacks(page_fd: int) -> None:
+    """Write Python's stacks behind the page: when this process crashes, and when its parent asks."""
+    os.lseek(page_fd, 0, os.SEEK_END)
+    faulthandler.enable(page_fd)
+    faulthandler.register(STACK_SIGNAL, page_fd)
+
+
+def main(channel: Channel, page: Page, page_fd: int, tokens: int, setup: Setup, keeper_pid: int) -> None:
     """
     Set this process up as a worker and serve until it is killed.
 
     Args:
         channel: To and from the parent.
         page: Shared with the parent.
+        page_fd: The page's descriptor.
         tokens: Descriptor of the eventfd that counts the page's jobs.
         setup: The parent's paths, arguments and log levels.
         keeper_pid: The process that started this one, whose death is this one's.
@@ -95,6 +124,7 @@ def main(channel: Channel, page: Page, tokens: int, setup: Setup, keeper_pid: in
     if os.getppid() != keeper_pid:  # It died before the line above.
         os._exit(1)
     reset_signals()
+    _tell_stacks(page_fd)
     redirect(2, setup.startup_stderr)
     sys.argv = list(setup.sys_argv)
     _reseed()
@@ -126,7 +156,8 @@ class _Worker:
         self._last = self._usage.read()
         self._attempt_id = 0
         self._functions: dict[int, Value | Callable[..., object]] = {}  # pickled until the first use that succeeds
-        self._profiles: dict[int, bytes] = {}  # pickled (frame filter, retry_on)
+        self._profiles: dict[int, Profile] = {}
+        self._output: Capture | None = None  # of what the attempt that runs writes
 
     def serve(self) -> None:
         """Get ready, then one job after another."""
@@ -180,10 +211,11 @@ class _Worker:
         started_at = monotonic()
         self._attempt_id = attempt_id = message.id
         self._page.write(attempt_id, started_at, start.cpu_user, start.cpu_system, start.resident)
-        value, raised = self._attempt(message)
+        value, failed = self._attempt(message)
         if os.getpid() != self._pid:  # The task forked and came back on both sides: only one of them is the worker.
             os._exit(0)
         _flush_output()
+        self._end_output()
         now = self._last = self._usage.read()
         measure = Measure(
             started_at,
@@ -194,49 +226,95 @@ class _Worker:
             now.peak,
             now.resident - start.resident,
         )
-        if raised is None:
+        if failed is None:
             self._send_outcome(wire.encode_success(attempt_id, measure, now.resident, value), measure)
         else:
-            fields, retryable = tuple(raised.failure), raised.retryable
-            self._send(wire.encode_failure(attempt_id, measure, now.resident, fields, retryable=retryable))
+            fields, retryable, exception = tuple(failed.failure), failed.retryable, failed.exception
+            self._send(wire.encode_failure(attempt_id, measure, now.resident, fields, exception, retryable=retryable))
         self._attempt_id = 0
 
-    def _attempt(self, message: Message) -> tuple[Value, Raised | None]:
+    def _attempt(self, message: Message) -> tuple[Value, _Failed | None]:
         """The result as a value, or what was raised."""
         if message.is_cut:
-            return b"", caught(OSError(errno.EMFILE, "the child has no descriptor left for the values it was sent"))
+            error = OSError(errno.EMFILE, "the child has no descriptor left for the values it was sent")
+            return b"", self._captured(error, Profile(), ())
         job = wire.decode_job(message)
         stage = "its function was loaded in the child"
+        injected: list[object] = []
+        profile = Profile()
         try:
             try:
                 _set_handler(signal.SIGINT, signal.default_int_handler)
+                profile = self._profile(job)
+                if profile.capture_output:
+                    self._begin_output()
                 function = self._function(job)
                 stage = "its arguments were loaded in the child"
-                args, kwargs = _arguments(job)
+                args, kwargs = _arguments(job, injected)
                 stage = ""
                 result = contextvars.copy_context().run(call, function, args, kwargs)
                 del args, kwargs
+                injected.clear()
             except BaseException as error:  # noqa: BLE001  a task's SystemExit is the task's failure
                 if stage:
                     _note(error, f"(raised while {stage})")
-                return b"", self._captured(error, job)
+                return b"", self._captured(error, profile, injected)
             return _dump_result(result, job.name), None
         except BaseException as error:  # noqa: BLE001  a result's own code may raise anything
-            return b"", self._captured(error, job)
+            return b"", self._captured(error, profile, injected)
         finally:
             _set_handler(signal.SIGINT, _ignore)
 
-    def _captured(self, error: BaseException, job: Job) -> Raised:
-        if job.profile_value is not None:
-            self._profiles[job.profile] = bytes_of(job.profile_value)
-        frame_filter, retry_on = blob.load(self._profiles[job.profile]) if job.profile else (None, None)
-        raised = caught(error, frame_filter, retry_on)
+    def _captured(self, error: BaseException, profile: Profile, injected: Sequence[object]) -> _Failed:
+        """
+        What is known of an exception. The parent is told step by step, the sure things first.
+
+        What comes later runs code of the user's (`__str__`, `__repr__`, `__reduce__`): if that hangs or ends this
+        process, what was told stands.
+        """
+        found = failure.Capture(error, profile.frame_filter, redaction_of(profile.redact))
+        retryable = is_retryable(error, profile.retry_on)
+        if not found.is_plain:
+            self._send_sure(found.type_and_place(), retryable=retryable)
+        sure = found.text_and_traceback()
+        self._send_sure(sure, retryable=retryable)
+        whole = found.whole(sure, injected)
         let_go(error)
-        return raised
+        return _Failed(whole, retryable, _surviving(error))
+
+    def _send_sure(self, sure: Failure, *, retryable: bool) -> None:
+        self._send(wire.encode_plain(wire.FAILING, self._attempt_id, retryable, tuple(sure)))
+
+    def _profile(self, job: Job) -> Profile:
+        """What else belongs to the task."""
+        if not job.profile:
+            return _PLAIN
+        known = self._profiles.get(job.profile)
+        if known is None:
+            assert job.profile_value is not None  # noqa: S101  or the parent would not leave it out
+            known = self._profiles[job.profile] = Profile(*blob.load(job.profile_value))
+        return known
+
+    # ---- what an attempt writes --------------------------------------------------------------------------------------
+
+    def _begin_output(self) -> None:
+        self._output = Capture()
+        self._output.begin()
+        self._send(wire.encode_plain(wire.OUTPUT, self._attempt_id, 0, descriptors=[self._output.fd]))
+
+    def _tell_output(self) -> None:
+        if self._output is not None:
+            size = self._output.grown()
+            if size is not None:
+                self._send(wire.encode_plain(wire.OUTPUT, self._attempt_id, size))
+
+    def _end_output(self) -> None:
+        if self._output is not None:
+            self._tell_output()
+            self._output.end()
+            self._output = None
 
     def _function(self, job: Job) -> Callable[..., object]:
-        if job.profile_value is not None:
-            self._profiles[job.profile] = bytes_of(job.profile_value)
         known = self._functions.get(job.function)
         if known is None and job.function_value is not None:
             known = self._functions[job.function] = job.function_value
@@ -248,6 +326,7 @@ class _Worker:
         return known
 
     def _ship_record(self, fields: dict[str, object]) -> None:
+        self._tell_output()
         self._send(wire.encode_plain(wire.LOGGED, self._attempt_id, fields))
 
     def _send_outcome(self, encoded: tuple[bytes, Sequence[int]], measure: Measure) -> None:
@@ -281,22 +360,54 @@ def _ignore(number: int, frame: FrameType | None) -> None:
     """Do nothing. Not SIG_IGN, which what the task starts would inherit."""
 
 
-def bytes_of(value: Value) -> bytes:
-    """A value's bytes where it is known to be small."""
-    assert isinstance(value, bytes)  # noqa: S101  a frame filter and a few classes
-    return value
-
-
-def _arguments(job: Job) -> tuple[tuple[object, ...], dict[str, object]]:
+def _arguments(job: Job, injected: list[object]) -> tuple[tuple[object, ...], dict[str, object]]:
+    """Arguments of the call; results of dependencies are put into `injected` as well."""
     args, kwargs = blob.load(job.arguments) if job.arguments is not None else ((), {})
-    return bind(args, kwargs, [(how, blob.load(value)) for how, value in job.injected])
+    if not job.injected:
+        return args, kwargs
+    for _, value in job.injected:
+        injected.append(blob.load(value))
+    return bind(args, kwargs, [(how, value) for (how, _), value in zip(job.injected, injected, strict=True)])
 
 
 def _dump_result(result: object, task_name: str) -> Value:
+    """
+    Pickle a result.
+
+    Raises:
+        UnpicklableError: It cannot be, or cannot be loaded again.
+    """
+    modules: set[str] = set()
     try:
-        return blob.dump(result)
-    except Exception as error:
+        value = blob.dump(result, modules)
+    except BaseException as error:
         raise UnpicklableError(task_name, "result", f"{type(error).__name__}: {error}") from error
+    if modules and not all(module.partition(".")[0] in _TRUSTED for module in modules):
+        _try_to_load(value, task_name)
+    return value
+
+
+def _try_to_load(value: Value, task_name: str) -> None:
+    size = len(value) if isinstance(value, bytes) else value.size
+    if size > _TRIED_MAX:
+        return
+    try:
+        blob.load(value)
+    except BaseException as error:
+        reason = f"loading it again raised {type(error).__name__}: {error}"
+        raise UnpicklableError(task_name, "result", reason) from error
+
+
+def _surviving(error: BaseException) -> bytes | None:
+    """The exception pickled, where it comes back as what it was."""
+    try:
+        pickled = blob.dump(error)
+        if not isinstance(pickled, bytes):
+            return None
+        back = blob.load(pickled)
+        return pickled if type(back) is type(error) and text_of(back) == text_of(error) else None
+    except BaseException:  # noqa: BLE001  foreign code
+        return None
 
 
 def _note(error: BaseException, text: str) -> None:

@@ -119,6 +119,30 @@ def test_script_without_guard_runs_its_body_once(method: str, tmp_path: Path) ->
     check_ran(tmp_path, [sys.executable, str(script)], method)
 
 
+PLACE = """
+import os
+from processes import Process, ProcessPool, Task
+def fail(number):
+    mine = number
+    raise ValueError("no such luck")
+task = Task("a", fail, args=(3,), traced_vars_frame_filter="script")
+error = Process([task]).run(ProcessPool(1, start_method=os.environ["METHOD"])).entries["a"].error
+assert error.traced_vars_location == f"{os.path.abspath(__file__)}:6", error.traced_vars_location
+assert error.traced_vars == {"number": "3", "mine": "3"}
+assert 'raise ValueError("no such luck")' in error.traceback_str, error.traceback_str
+open("bodies", "a").write("body\\n")
+print("all right")
+"""
+
+
+@every_method
+def test_failure_of_a_script_has_its_place(method: str, tmp_path: Path) -> None:
+    """12.3, 12.4: file, line and source line of a function that went to the child by value; a filter finds the file."""
+    script = tmp_path / "script.py"
+    script.write_text(PLACE)
+    check_ran(tmp_path, [sys.executable, str(script)], method)
+
+
 @every_method
 def test_script_on_standard_input(method: str, tmp_path: Path) -> None:
     """`python - < script`."""

@@ -584,7 +584,6 @@ def test_run_past_its_timeout_fails(mode: str | None, gate: Gate) -> None:
     assert (exception.task_name, exception.timeout, exception.is_deadline) == ("slow", TINY_S, False)
 
 
-@pytest.mark.xfail(strict=True, reason="4.4: a RemoteTaskError stands for it")
 def test_run_in_children_gives_the_exception_that_was_raised() -> None:
     """4.4: where it survives pickling, `exception` is of the type that the task raised, as in every other mode."""
     process = Process([Task("a", fail)])

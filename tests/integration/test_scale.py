@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from processes import Process, Task, TaskDependency
-from support.work import growth
+from support.work import growth, lines_run
 
 #: Work for a problem four times as large: 4 where it grows with the size, 16 where it grows with its square.
 LINEAR_MAX = 6.0
@@ -82,6 +82,36 @@ def test_tasks_do_not_touch_other_loggers(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert len(sweeps) == 1
 
 
+@pytest.mark.parametrize("logs", [False, True])
+def test_task_costs_as_much_as_the_first(logs: bool, tmp_path: Path) -> None:
+    """B1: however many tasks there are already, the next ones are made with as much work as the first."""
+    path = tmp_path / "a.log" if logs else None
+
+    def make(count: int) -> list[Task]:
+        tasks = [Task(f"t{n}", int, path) for n in range(count)]
+        assert all(task.logger.handlers for task in tasks)
+        return tasks
+
+    kept = make(1)  # What is done once only must not count: it keeps the logfile's handler too.
+    first = lines_run(lambda: make(10))
+    kept += make(500)
+    assert lines_run(lambda: make(10)) == first
+
+
+def test_batches_cost_as_much_as_the_first() -> None:
+    """B2: a batch does no more work because of those that ran before it."""
+
+    def batch() -> None:
+        with Process(alone(30)) as process:
+            process.run()
+
+    batch()  # What is done once only must not count.
+    first = lines_run(batch)
+    for _ in range(30):
+        batch()
+    assert lines_run(batch) == first
+
+
 def test_batches_leave_nothing_in_logging(mode: str | None, tmp_path: Path) -> None:
     """B2: after many batches logging knows the loggers and handlers that it knew before."""
     run_batch(mode, tmp_path)
@@ -94,19 +124,19 @@ def test_batches_leave_nothing_in_logging(mode: str | None, tmp_path: Path) -> N
     assert len(logging._handlerList) == handlers  # type: ignore[attr-defined]  # all there are
 
 
-def test_batches_leave_no_objects(local_mode: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_leave_no_objects(mode: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """B2: what a batch made is gone with it; one object left by each batch would show."""
     with monkeypatch.context() as patch:
         patch.setattr(logging.root, "handlers", [])  # pytest's own keep every record.
         for _ in range(3):
-            run_batch(local_mode, tmp_path)
+            run_batch(mode, tmp_path)
         gc.collect()
         before = len(gc.get_objects())
-        for _ in range(batches(local_mode)):
-            run_batch(local_mode, tmp_path)
+        for _ in range(batches(mode)):
+            run_batch(mode, tmp_path)
         gc.collect()
         left = len(gc.get_objects()) - before
-    assert left < batches(local_mode)
+    assert left < batches(mode)
 
 
 def test_batches_leave_no_pattern_in_the_cache_of_re() -> None:

@@ -615,7 +615,6 @@ def test_log_of_a_failure_survives_an_argument_that_cannot_be_shown(mode: str | 
     assert path.read_text(encoding="utf-8").splitlines()[-1] == "ValueError: no such luck"
 
 
-@pytest.mark.xfail(strict=True, reason="0.5, C10: injected results are not among the arguments that are shown")
 def test_log_of_a_failure_has_the_arguments_of_the_call(mode: str | None, tmp_path: Path) -> None:
     """0.5, C10: those that the function was really called with."""
     path = tmp_path / "b.log"

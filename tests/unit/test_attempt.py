@@ -4,7 +4,7 @@ import urllib.error
 
 import pytest
 
-from processes.attempt import bind, caught, is_retryable
+from processes.attempt import Call, bind, caught, is_retryable
 from processes.spec import Injection
 
 AS_ARGUMENT = Injection(positional=True, keyword=None)
@@ -89,7 +89,7 @@ def test_is_retryable_takes_a_url_error_as_it_is_where_the_user_chose() -> None:
 def test_caught_holds_exception_failure_and_verdict() -> None:
     """What an attempt that raised is made into."""
     error = ValueError("wrong")
-    raised = caught(error, retry_on=(ValueError,))
+    raised = caught(error, Call("a", len, (), {}, retry_on=(ValueError,)))
     assert raised.error is error
     assert raised.failure.exception_type == "ValueError"
     assert raised.failure.exception == "wrong"

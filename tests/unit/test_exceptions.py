@@ -14,6 +14,7 @@ from processes.exceptions import (
     ProcessesError,
     RemoteTaskError,
     ReportDeliveryError,
+    TaskFailedError,
     TaskNotFoundError,
     TaskTimeoutError,
     UnpicklableError,
@@ -37,6 +38,7 @@ SAMPLES: list[ProcessesError] = [
     WorkerStartError("The initializer failed.", stderr="Traceback ..."),
     UnpicklableError("load", "args[0]", "cannot pickle '_thread.lock' object"),
     RemoteTaskError("mymodule.MyError", "it failed", "Traceback ..."),
+    TaskFailedError("quits", "SystemExit"),
     ReportDeliveryError("Not sent.", host="mail", port=25, step="RCPT TO", refused={"a@b.c": "550 no"}),
 ]
 
@@ -139,6 +141,7 @@ def test_errors_say_what_happened() -> None:
             'files, locks and connections inside the task, or use parallel="threads".'
         ),
         "mymodule.MyError: it failed",
+        "Task 'quits' raised SystemExit",
         "Not sent.",
     ]
 
@@ -160,7 +163,8 @@ def test_worker_crashed_error_names_signal_or_exit_code() -> None:
     """One of both; exit code 0 is an exit as well."""
     by_signal = WorkerCrashedError("t", status=-9, pid=1, seconds=0.0)
     assert (by_signal.signal, by_signal.exitcode) == ("SIGKILL", None)
-    assert "memory" in str(by_signal)
+    by_hand = WorkerCrashedError("t", status=-9, pid=1, seconds=0.0, hint="It was killed by hand.")
+    assert str(by_hand) == f"{by_signal} It was killed by hand."
     by_itself = WorkerCrashedError("t", status=0, pid=1, seconds=0.0)
     assert (by_itself.signal, by_itself.exitcode) == (None, 0)
 

@@ -359,9 +359,9 @@ def test_short_success_refuses_anything_else(datagram: bytes) -> None:
 def test_failure_brings_measure_and_fields(ends: Ends, length: int, *, retryable: bool) -> None:
     """As plain data, also where the traceback is longer than a datagram."""
     fields = ("ValueError", "x" * length, "trace", {"a": "1"}, "file:1")
-    message = through(ends, *wire.encode_failure(9, MEASURE, 123, fields, retryable=retryable))
+    message = through(ends, *wire.encode_failure(9, MEASURE, 123, fields, b"pickled", retryable=retryable))
     assert (message.kind, message.id) == (wire.FAILED, 9)
-    assert wire.decode_failure(message, 4711) == (MEASURE, 123, retryable, fields)
+    assert wire.decode_failure(message, 4711) == (MEASURE, 123, retryable, fields, b"pickled")
 
 
 @pytest.mark.parametrize("text", ["short", "long" * 100_000])

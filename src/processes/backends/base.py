@@ -38,8 +38,11 @@ class Job(NamedTuple):
 class Backend(abc.ABC):
     """A way to run attempts, for one run."""
 
-    #: What it can keep a task to: "timeout" (hard), "memory_limit".
+    #: What it can keep a task to: "timeout" (hard), "memory_limit", "capture_output".
     enforces: ClassVar[frozenset[str]] = frozenset()
+
+    #: Whether results are handed on as the very objects, so that a handle is the object.
+    shares_memory: ClassVar[bool] = False
 
     #: Within this no thread of the run's own lives: for a backend that has to fork while the run goes on.
     quiet: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext

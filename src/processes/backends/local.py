@@ -60,6 +60,8 @@ class _Held(NamedTuple):
 class LocalBackend(Backend):
     """Attempts in threads of this process, `max_workers` at a time."""
 
+    shares_memory = True
+
     def __init__(self, max_workers: int) -> None:
         """Threads start when they are needed."""
         self._max_workers = max_workers
@@ -153,7 +155,7 @@ class LocalBackend(Backend):
         return AttemptFailed(job.attempt_id, raised.failure, raised.retryable, measure, raised.error)
 
     def _caught(self, error: BaseException, call: Call) -> Raised:
-        return caught(error, call.frame_filter, call.retry_on)
+        return caught(error, call)
 
     def _run_in_thread(self, job: Job) -> None:
         self._inbox.put(AttemptStarted(job.attempt_id, monotonic()))

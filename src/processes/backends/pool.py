@@ -30,8 +30,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from processes import blob, keeper, logs, usage, wire
-from processes.attempt import is_retryable
+from processes import blob, keeper, logs, output, usage, wire
+from processes.attempt import Profile, is_retryable
 from processes.backends.base import Backend, Job
 from processes.blob import MemoryFile, Value
 from processes.child import Child, Placed
@@ -47,12 +47,15 @@ from processes.events import (
 )
 from processes.exceptions import (
     MemoryLimitError,
+    RemoteTaskError,
     TaskTimeoutError,
     UnpicklableError,
     WorkerCrashedError,
     WorkerStartError,
+    signal_name,
 )
-from processes.failure import Failure, of_error
+from processes.failure import Failure, Stack, of_error, read_stack
+from processes.output import Reader
 from processes.spec import require, require_callable, require_int
 from processes.usage import Measure
 
@@ -63,6 +66,8 @@ if TYPE_CHECKING:
     from processes.keeper import KeeperLink
     from processes.logs import Destination
     from processes.wire import Message
+
+_SIGKILL = 9
 
 START_METHODS = ("forkserver", "spawn", "fork")
 
@@ -89,6 +94,12 @@ _DURATION_MAX_S = 4 * LOOK_AFTER_S
 
 #: How often the memory of an attempt with a limit is read, in seconds.
 _SAMPLE_EVERY_S = 0.020
+
+#: So long a child may look for the locals of a failure that it has told of, in seconds.
+_CAPTURE_S = 2.0
+
+#: How often it is looked at what an attempt has written whose output is captured, in seconds.
+_OUTPUT_EVERY_S = 0.1
 
 #: A worker that idles this far above its first resident memory, in bytes, is replaced.
 _IDLE_GROWTH_MAX = 64 * 2**20
@@ -188,7 +199,7 @@ _ON_DEMAND = b""
 class PoolBackend(Backend):
     """One run's children."""
 
-    enforces = frozenset({"timeout", "memory_limit"})
+    enforces = frozenset({"timeout", "memory_limit", "capture_output"})
 
     def __init__(self, options: ProcessPool) -> None:
         """Nothing is started before `open`."""
@@ -221,6 +232,7 @@ class PoolBackend(Backend):
         self._grown: set[int] = set()  # ids of children that are to be replaced once they idle
         self._startup_stderr = self._real_stderr = -1
         self._is_broken = False
+        self._oom_kills: int | None = None  # of the system, when the run began
 
     # ---- the promise -------------------------------------------------------------------------------------------------
 
@@ -243,6 +255,7 @@ class PoolBackend(Backend):
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll.register(self._wake, select.EPOLLIN | select.EPOLLONESHOT)
         self._calls = calls
+        self._oom_kills = usage.oom_kills()
         self._wants_info = any(destination is not None for destination in destinations)
         self._startup_stderr = os.memfd_create("processes-stderr", os.MFD_CLOEXEC)
         _set_append(self._startup_stderr)
@@ -354,17 +367,18 @@ class PoolBackend(Backend):
     def _prepare(self, calls: Sequence[Call]) -> None:
         problems: list[UnpicklableError] = []
         functions: dict[int, int] = {}  # {id of a function: its number}; the calls keep the functions alive
-        profiles: dict[tuple[object, ...], int] = {(None, None): 0}
+        profiles: dict[Profile, int] = {Profile(): 0}
         kept_files = kept_bytes = 0
         for call in calls:
             number = functions.get(id(call.func))
             if number is None:
                 number = functions[id(call.func)] = len(self._functions)
                 self._functions.append(self._dump(call, "function", call.func, problems))
-            profile = profiles.get((call.frame_filter, call.retry_on))
+            what = Profile(call.frame_filter, call.retry_on, call.redact, call.capture_output)
+            profile = profiles.get(what)
             if profile is None:
-                profile = profiles[call.frame_filter, call.retry_on] = len(self._profiles)
-                self._profiles.append(self._dump(call, "retry_on", (call.frame_filter, call.retry_on), problems))
+                profile = profiles[what] = len(self._profiles)
+                self._profiles.append(self._dump(call, "retry_on", tuple(what), problems))
             arguments = self._dump_arguments(call, problems) if call.args or call.kwargs else None
             if isinstance(arguments, MemoryFile):
                 kept_files += 1
@@ -601,7 +615,7 @@ class PoolBackend(Backend):
 
     def _child_started(self, child: Child, pid: int, pidfd: int) -> None:
         child.pid, child.pidfd = pid, pidfd
-        child.forget_ends()
+        child.forget_end()
         if child.is_dying:
             child.kill()
 
@@ -691,11 +705,16 @@ class PoolBackend(Backend):
         elif kind == wire.TOLD:
             self._take_outcomes(child, message.id)
         elif kind == wire.FAILED:
-            measure, child.resident, retryable, fields = wire.decode_failure(message, child.pid)
+            measure, child.resident, retryable, fields, exception = wire.decode_failure(message, child.pid)
             placed = self._end(child, message.id, measure)
             if placed is not None:
                 failure = Failure(*fields)  # type: ignore[arg-type]  # its own fields, plain data
-                self._events.append(AttemptFailed(message.id, failure, retryable, _with_sampled(measure, placed)))
+                measure = _with_sampled(measure, placed)
+                self._events.append(AttemptFailed(message.id, failure, retryable, measure, handle=exception))
+        elif kind == wire.FAILING:
+            self._note_failing(child, message)
+        elif kind == wire.OUTPUT:
+            self._note_output(child, message)
         elif kind == wire.LOGGED:
             (record,) = wire.decode_plain(message)
             self._report_start(child, message.id)
@@ -715,6 +734,38 @@ class PoolBackend(Backend):
         if placed.sampled:
             measure = _with_sampled(measure, placed)
         self._events.append(AttemptSucceeded(attempt_id, value, measure))
+
+    def _note_failing(self, child: Child, message: Message) -> None:
+        """An attempt has failed: from now on its child has _CAPTURE_S to find out more."""
+        placed = child.inflight.get(message.id)
+        if placed is None:
+            return
+        retryable, fields = wire.decode_plain(message)
+        placed.sure = retryable, fields  # type: ignore[assignment]  # a bool and the fields of a Failure
+        if placed.sure_at == math.inf:
+            placed.sure_at = monotonic()
+        child.check_at = min(child.check_at, placed.sure_at + _CAPTURE_S)
+
+    def _note_output(self, child: Child, message: Message) -> None:
+        """What an attempt has written so far comes before what it tells next."""
+        placed = child.inflight.get(message.id)
+        (size,) = wire.decode_plain(message)
+        if placed is None:
+            wire.close_all(message.descriptors)
+            return
+        if message.descriptors:
+            placed.output = Reader(message.descriptors[0])
+            child.check_at = min(child.check_at, monotonic() + _OUTPUT_EVERY_S)
+        placed.output_end = size  # type: ignore[assignment]  # our own worker's int
+        self._take_output(child, placed, placed.output_end)
+
+    def _take_output(self, child: Child, placed: Placed, until: int, *, is_last: bool = False) -> None:
+        if placed.output is None:
+            return
+        for line in placed.output.lines(until, is_last=is_last):
+            self._report_start(child, placed.attempt_id)
+            fields = output.record_fields(logs.output_logger(placed.call.name), line)
+            self._events.append(RecordLogged(placed.attempt_id, fields))
 
     def _handle_other(self, child: Child, message: Message) -> None:
         if message.kind == wire.READY:
@@ -743,9 +794,13 @@ class PoolBackend(Backend):
 
     def _end(self, child: Child, attempt_id: int, measure: Measure) -> Placed | None:
         """Count an attempt as ended; the next one in the channel has begun by now."""
+        if child.order is not None and child.order[0] == attempt_id:
+            return None  # Its fate was sealed before: a signal may have ended a sleep that C code was in.
         placed = child.inflight.pop(attempt_id, None)
         if placed is None:
             return None
+        if placed.output is not None:
+            self._close_output(child, placed, placed.output_end)
         child.made += 1
         child.is_long = False
         self._false_starts = 0
@@ -760,6 +815,12 @@ class PoolBackend(Backend):
         if self._options.max_tasks_per_child is not None and child.made >= self._options.max_tasks_per_child:
             child.kill()
         return placed
+
+    def _close_output(self, child: Child, placed: Placed, until: int) -> None:
+        if placed.output is not None:
+            self._take_output(child, placed, until, is_last=True)
+            placed.output.close()
+            placed.output = None
 
     def _retire_grown(self, child_id: int) -> None:
         """Nothing was placed with it since: it idles, and holds memory that it will not give back."""
@@ -798,10 +859,19 @@ class PoolBackend(Backend):
             child.check_at = max(child.check_at, now + LOOK_AFTER_S)
             return
         self._report_start(child, running, since)
+        if head.output is not None and self._look_at_output(child, head):
+            return  # It has ended meanwhile.
         if now - since >= LOOK_AFTER_S and not child.is_long:
             child.is_long = True
             self._take_back(child)
         call = head.call
+        if head.sure is not None:  # It has failed, in time; what its child looks for is not worth more than this.
+            if now >= head.sure_at + _CAPTURE_S:
+                error = RemoteTaskError("its failure", f"could not be looked at further within {_CAPTURE_S:.0f} s")
+                self._kill_attempt(child, running, error)
+                return
+            child.check_at = head.sure_at + _CAPTURE_S
+            return
         if call.timeout is not None and now - since >= call.timeout:
             self._kill_attempt(child, running, TaskTimeoutError.of_attempt(call.name, call.timeout))
             return
@@ -811,11 +881,21 @@ class PoolBackend(Backend):
             since + LOOK_AFTER_S if not child.is_long else math.inf,
             math.inf if call.timeout is None else since + call.timeout,
             math.inf if call.memory_limit is None else head.next_sample,
+            math.inf if head.output is None else now + _OUTPUT_EVERY_S,
         )
+
+    def _look_at_output(self, child: Child, head: Placed) -> bool:
+        """Take in what was written until now, behind whatever was logged before; whether the attempt has ended."""
+        if head.output is not None:
+            written = head.output.size()
+            self._drain(child)
+            self._take_output(child, head, written)
+        return head.attempt_id not in child.inflight
 
     def _sample(self, child: Child, head: Placed, limit: int) -> bool:
         """Read the memory of an attempt with a limit; whether it was over."""
-        used = max(0, usage.tree_private_bytes(child.pid) - child.ready_private)
+        held = usage.tree_private_bytes(child.pid, limit + child.ready_private)
+        used = max(0, held - child.ready_private)
         head.sampled = max(head.sampled, used + child.ready_private)
         head.next_sample = monotonic() + _SAMPLE_EVERY_S
         if used <= limit:
@@ -840,14 +920,20 @@ class PoolBackend(Backend):
         Kill a child for the attempt it runs, unless that has ended meanwhile.
 
         The child is stopped first: only then do its page and its channel agree, and an innocent attempt that has just
-        begun is not hit.
+        begun is not hit. Once it is decided, it goes on for a moment to say where it is: nothing is left then that it
+        could begin, and what it still says of the attempt comes too late.
         """
         child.stop()
         self._drain(child)
-        if attempt_id not in child.inflight or (only_if_running and child.page.read()[0] != attempt_id):
+        placed = child.inflight.get(attempt_id)
+        is_running = child.page.read()[0] == attempt_id
+        if placed is None or (only_if_running and not is_running):
             child.go_on()
             return
+        self._take_back(child)
         child.order = (attempt_id, error)
+        if is_running and placed.sure is None:
+            child.stacks_then = child.stacks()
         child.kill()
 
     # ---- ends --------------------------------------------------------------------------------------------------------
@@ -861,6 +947,8 @@ class PoolBackend(Backend):
         is_blamed = ordered[0] == attempt_id if ordered is not None else not child.is_dying
         if placed is not None and is_blamed:
             self._report_start(child, attempt_id, since)
+            if placed.output is not None:
+                self._close_output(child, placed, placed.output.size())
             del child.inflight[attempt_id]
             cpu = max(0.0, user - user_before), max(0.0, system - system_before)
             self._blame(child, placed, status, Measure(since, monotonic(), child.pid, *cpu, peak, None, "wait4"))
@@ -875,16 +963,41 @@ class PoolBackend(Backend):
     def _blame(self, child: Child, placed: Placed, status: int, measure: Measure) -> None:
         """The attempt that was running when its child died takes the cause."""
         call, measure = placed.call, _with_sampled(measure, placed)
+        if placed.sure is not None:
+            retryable, fields = placed.sure
+            failure = Failure(*fields)  # type: ignore[arg-type]  # its own fields, plain data
+            failure = failure._replace(traced_vars={"...": _why_no_locals(child, status)})
+            self._events.append(AttemptFailed(placed.attempt_id, failure, retryable, measure))
+            return
         error: BaseException
+        stack: Stack | None
         if child.order is not None:
-            error = child.order[1]
+            error, stack = child.order[1], _stack_when_stopped(child.stacks_then)
         else:
             seconds = measure.ended_at - measure.started_at
             error = WorkerCrashedError(
-                call.name, status=status, pid=child.pid, seconds=seconds, peak_memory=measure.peak_memory
+                call.name,
+                status=status,
+                pid=child.pid,
+                seconds=seconds,
+                peak_memory=measure.peak_memory,
+                hint=self._evidence() if status == -_SIGKILL else "",
             )
+            stack = read_stack(child.crash_stacks(), "The task's Python stack when it crashed:")
         retryable = is_retryable(error, call.retry_on)
-        self._events.append(AttemptFailed(placed.attempt_id, of_error(error), retryable, measure, error))
+        self._events.append(AttemptFailed(placed.attempt_id, of_error(error, stack), retryable, measure, error))
+
+    def _evidence(self) -> str:
+        """Who sent a SIGKILL that nobody here sent: the kernel counts those of its out-of-memory killer."""
+        kills, before = usage.oom_kills(), self._oom_kills
+        if kills is not None and kills == before:
+            return "Neither this library nor the system's out-of-memory killer sent it: the task or a program did."
+        self._oom_kills = kills
+        free = usage.available_memory()
+        left = "" if free is None else f" ({free / 2**20:.0f} MiB are available now)"
+        if kills is None or before is None:
+            return f"This library did not send it: the system may have run out of memory, see dmesg{left}."
+        return f"The system's out-of-memory killer struck meanwhile{left}: fewer workers or a memory_limit would help."
 
     def _return_all(self, child: Child) -> None:
         for attempt_id in child.inflight:
@@ -934,6 +1047,20 @@ def _set_append(descriptor: int) -> None:
     import fcntl
 
     fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+
+
+def _stack_when_stopped(dump: str) -> Stack:
+    stack = read_stack(dump, "Where the task was when it was stopped:")
+    if stack is not None:
+        return stack
+    return Stack("(Where the task was when it was stopped is not known: it blocks signals, or no Python code ran.)")
+
+
+def _why_no_locals(child: Child, status: int) -> str:
+    if child.order is not None:
+        return f"<not shown: looking at them took over {_CAPTURE_S:.0f} s>"
+    how = f"was killed by {signal_name(-status)}" if status < 0 else f"exited with code {status}"
+    return f"<not shown: the child {how} when it looked at them>"
 
 
 def _with_sampled(measure: Measure, placed: Placed) -> Measure:

@@ -1,0 +1,93 @@
+"""
+What looks like a secret becomes `[redacted]` before anybody is shown it. Pure.
+
+A value is a secret by its name (`password`, `db_token`, `apiKey`), or by its looks wherever it stands: the password of
+a URL, a bearer token, a private key in PEM, a quoted text that is assigned to such a name.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+REDACTED = "[redacted]"
+
+#: Parts of a name that make its value a secret wherever they stand in it.
+_ANYWHERE = (
+    "password",
+    "passwd",
+    "passphrase",
+    "secret(?!ar)",  # no secretary
+    "credential",
+    "authorization",
+    "api_?key",
+    "private_?key",
+)
+
+#: Words of a name that do: as a part of a longer word they mean something else (tokenizer).
+_WORDS = ("token", "cookie", "dsn", "pwd")
+
+#: What tells nobody anything, whatever the name: that there was no password is worth knowing.
+_NO_SECRETS = frozenset({"None", "True", "False", "''", "b''"})
+
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+# (?<![^...]) looks at one character only, and every repetition is bounded: the time is linear, whatever the text.
+_URL_PASSWORD = re.compile(r"(://[^\s:/@'\"]{0,200}:)[^\s/'\"]{1,1000}@")
+_BEARER = re.compile(r"(?i)\b(bearer)\s{1,4}[\w.~+/=-]{4,}")
+_PEM_LINE = r"-----{} [A-Z ]{{0,40}}PRIVATE KEY-----"
+_PRIVATE_KEY = re.compile(rf"{_PEM_LINE.format('BEGIN')}.*?(?:{_PEM_LINE.format('END')}|\Z)", re.DOTALL)
+_QUOTED = r"""[rbfu]{0,2}(?:"(?:[^"\\]|\\.)*(?:"|\Z)|'(?:[^'\\]|\\.)*(?:'|\Z))"""
+_UNQUOTED = re.compile(r"(?i)(?<![a-z])((?:password|passwd|pwd)=)[^\s&;'\",()\[\]]{1,1000}")
+
+
+class Redaction(NamedTuple):
+    """A rule of what is a secret. `redaction_of` makes it."""
+
+    #: Says of a name whether its value is a secret; None where nothing is redacted.
+    name: re.Pattern[str] | None
+    #: Finds such a name with the quoted text that is assigned to it.
+    assigned: re.Pattern[str] | None
+    #: Finds whether a text may hold a secret at all: most hold none, and one look is enough.
+    hint: re.Pattern[str] | None
+
+    def is_secret(self, name: str) -> bool:
+        """Whether the value of that name is not to be shown."""
+        return self.name is not None and self.name.search(_CAMEL.sub("_", name)) is not None
+
+    def text(self, text: str) -> str:
+        """The text without what looks like a secret."""
+        if self.hint is None or self.assigned is None or self.hint.search(text) is None:
+            return text
+        text = _PRIVATE_KEY.sub(REDACTED, text)
+        text = _URL_PASSWORD.sub(rf"\1{REDACTED}@", text)
+        text = _BEARER.sub(rf"\1 {REDACTED}", text)
+        text = self.assigned.sub(rf"\1{REDACTED}", text)
+        return _UNQUOTED.sub(rf"\1{REDACTED}", text)
+
+    def value(self, name: str, text: str) -> str:
+        """What is shown of a value: `text` is its repr."""
+        if self.is_secret(name):
+            return text if text in _NO_SECRETS else REDACTED
+        return self.text(text)
+
+
+@lru_cache(maxsize=16)
+def redaction_of(rule: bool | tuple[str, ...]) -> Redaction:
+    """The default rule for True, none for False; names are parts of names whose values are secrets too."""
+    if rule is False:
+        return Redaction(None, None, None)
+    names = () if rule is True else rule
+    parts = [*_ANYWHERE, *(re.escape(name) for name in names)]
+    words = "|".join(_WORDS)
+    found = rf"(?:{'|'.join(parts)}|(?<![a-z])(?:{words})s?(?![a-z]))"
+    return Redaction(
+        re.compile(rf"(?i){found}"),
+        re.compile(rf"""(?i)({found}[\w-]{{0,40}}['"]?\]?\s{{0,4}}[=:]\s{{0,4}}){_QUOTED}""", re.DOTALL),
+        re.compile(rf"(?i){'|'.join(parts)}|{words}|://|bearer|PRIVATE KEY"),
+    )
+
+
+#: The rule where a Process does not say.
+DEFAULT = redaction_of(True)
