@@ -107,7 +107,7 @@ def _leaks(before: Stock) -> Leaks:
     processes = _ours(new)
     shared_memory = now.shared_memory - before.shared_memory
     if shared_memory:
-        shared_memory -= _used_by_others()
+        shared_memory -= _mapped_by_others(now.processes)
     lines = [
         *(_describe_process(pid) for pid in sorted(processes)),
         *(f"thread {thread!r}" for thread in now.threads - before.threads),
@@ -116,18 +116,6 @@ def _leaks(before: Stock) -> Leaks:
         *(f"temporary file {path}" for path in sorted(now.temporary_files - before.temporary_files)),
     ]
     return Leaks(processes, tuple(lines))
-
-
-def _used_by_others() -> frozenset[str]:
-    """Paths of shared memory that processes have mapped which do not descend from this one: other tests' pools."""
-    ours = _ours(_processes()) | {os.getpid()}
-    found: set[str] = set()
-    for pid, _ in _processes():
-        if pid not in ours:
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-                maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
-                found.update(line.rpartition(" ")[2] for line in maps.splitlines() if str(_SHARED_MEMORY) in line)
-    return frozenset(found)
 
 
 def _processes() -> dict[_ProcessKey, int]:
@@ -164,6 +152,18 @@ def _is_marked(pid: int) -> bool:
             if _MARK.encode() in Path(f"/proc/{pid}/{name}").read_bytes():
                 return True
     return False
+
+
+def _mapped_by_others(processes: dict[_ProcessKey, int]) -> frozenset[str]:
+    """Paths in /dev/shm that a process has in use which does not descend from this one: the folder is everybody's."""
+    ours = _ours(processes) | {os.getpid()}
+    found: set[str] = set()
+    for pid, _ in processes:
+        if pid not in ours:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+                lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+                found.update(line[line.index("/") :] for line in lines if f" {_SHARED_MEMORY}/" in line)
+    return frozenset(found)
 
 
 def _describe_process(pid: int) -> str:
