@@ -32,6 +32,7 @@ PUBLIC = [
     "ReportDeliveryError",
     "RunFinished",
     "RunStarted",
+    "RunTerminated",
     "SMTPConfig",
     "Task",
     "TaskDependency",

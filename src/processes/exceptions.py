@@ -175,6 +175,36 @@ class WorkerStartError(ProcessesError):
         return _restore, (type(self), self.args, {**self.__dict__, "report": None})
 
 
+class RunTerminated(SystemExit):
+    """
+    The program was told to end while a run went on: by SIGTERM, or by SIGHUP when its terminal was closed.
+
+    A SystemExit: where nobody catches it the program ends, with the exit code 128 plus the signal's number.
+
+    Attributes:
+        signal: Name of the signal, such as "SIGTERM".
+        report: What had happened until then, or None where it is a task that was stopped so.
+    """
+
+    __module__ = "processes"
+
+    def __init__(self, number: int, text: str = "") -> None:
+        """Make the exit code of the signal's number."""
+        super().__init__(128 + number)
+        self.signal = signal_name(number)
+        self.report: object | None = None
+        self._number = number
+        self._text = text or f"the program was told to end by {self.signal}"
+
+    def __str__(self) -> str:
+        """Say why, where a SystemExit says the exit code."""
+        return self._text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Leave the report out: it may hold what no pickle can."""
+        return type(self), (self._number, self._text), {**self.__dict__, "report": None}
+
+
 class UnpicklableError(ProcessesError):
     """
     A value cannot travel between processes.

@@ -16,6 +16,7 @@ from processes.exceptions import (
     TaskNotFoundError,
 )
 from processes.graph import key_of
+from processes.interrupts import Interrupts
 from processes.observer import Observer, RunFinished, RunStarted
 from processes.report import Facts, ProcessExecutionReport, TaskResult, elapsed, entry_of
 from processes.runner import Plan
@@ -207,7 +208,9 @@ class Process:
             ExceptionGroup: Of an UnpicklableError for each value that cannot reach a child; nothing was started.
             WorkerStartError: Children cannot be started; its `report` says what had happened until then.
             KeyboardInterrupt: Ctrl-C in the main thread, where the program has no handler of its own. Nothing new was
-                started, what ran was stopped, and its `report` says what had happened until then.
+                started, what ran was stopped, and its `report` says what had happened until then. A second Ctrl-C waits
+                for neither logs nor `on_event`.
+            RunTerminated: The same for SIGTERM and SIGHUP; a SystemExit, which ends the program with 128 + the number.
         """
         _check_deadline(deadline)
         if on_event is not None:
@@ -216,30 +219,40 @@ class Process:
         self._check_enforced(backend)
         self.runner = ProcessRunner(self)
         observer = None if on_event is None else Observer(on_event)
-        try:
-            report, broken = self._observed_run(backend, observer, deadline, fail_fast=fail_fast)
-        finally:
-            if observer is not None:
-                observer.stop()
+        with Interrupts() as interrupts:
+            try:
+                report, broken = self._observed_run(backend, observer, interrupts, deadline, fail_fast=fail_fast)
+            finally:
+                if observer is not None:
+                    interrupts.patiently(observer.stop)
+        broken = interrupts.error() or broken  # Now that the handlers are back, so that none is lost.
         if broken is not None:
             broken.report = report  # type: ignore[attr-defined]  # ours has it, and a KeyboardInterrupt takes it
             raise broken
         return report
 
     def _observed_run(
-        self, backend: Backend, observer: Observer | None, deadline: float | None, *, fail_fast: bool
+        self,
+        backend: Backend,
+        observer: Observer | None,
+        interrupts: Interrupts,
+        deadline: float | None,
+        *,
+        fail_fast: bool,
     ) -> tuple[ProcessExecutionReport, BaseException | None]:
         """The report, and why the run broke off, if it did."""
         plan = self._plan()
         if observer is not None:
             observer.tell(RunStarted(self.name, len(plan.specs), datetime.now(UTC)))
-        outcome = runner.run(plan, backend, deadline=deadline, fail_fast=fail_fast, observer=observer)
+        outcome = runner.run(
+            plan, backend, deadline=deadline, fail_fast=fail_fast, observer=observer, interrupts=interrupts
+        )
         self.runner.take_in(self.tasks, outcome, backend)
         if observer is not None:
-            observer.stop()  # What it could not be told belongs in the report.
+            interrupts.patiently(observer.stop)  # What it could not be told belongs in the report.
             outcome.warnings += observer.troubles
         report = self._report(plan, outcome, backend)
-        if observer is not None:
+        if observer is not None and not interrupts.is_hurried:  # It may still be at an earlier event.
             observer.tell(RunFinished(report))
             observer.start()
         return report, outcome.broken

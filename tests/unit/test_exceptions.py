@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+import signal
 
 import pytest
 
@@ -14,6 +15,7 @@ from processes.exceptions import (
     ProcessesError,
     RemoteTaskError,
     ReportDeliveryError,
+    RunTerminated,
     TaskNotFoundError,
     TaskTimeoutError,
     UnpicklableError,
@@ -65,10 +67,10 @@ def test_errors_have_a_sample_each() -> None:
 
 
 def test_errors_of_the_module_have_one_root() -> None:
-    """A caller can catch everything of the library's own at once."""
-    kinds = [kind for kind in vars(exceptions).values() if isinstance(kind, type) and issubclass(kind, BaseException)]
-    assert kinds
-    assert all(issubclass(kind, ProcessesError) for kind in kinds)
+    """A caller can catch everything of the library's own at once; what ends the program is no error."""
+    kinds = {kind for kind in vars(exceptions).values() if isinstance(kind, type) and issubclass(kind, BaseException)}
+    assert {kind for kind in kinds if not issubclass(kind, ProcessesError)} == {RunTerminated}
+    assert not issubclass(RunTerminated, Exception)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -117,6 +119,24 @@ def test_worker_start_error_leaves_its_report_behind() -> None:
     error = WorkerStartError("The initializer failed.")
     error.report = lambda: None
     assert pickle.loads(pickle.dumps(error)).report is None
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_run_terminated_survives_pickling(protocol: int) -> None:
+    """With its exit code, its signal and its notes; the report, which may hold what no pickle can, stays behind."""
+    error = RunTerminated(signal.SIGTERM, "stopped")
+    error.report = lambda: None
+    error.add_note("by the user")
+    again = pickle.loads(pickle.dumps(error, protocol))
+    assert type(again) is RunTerminated
+    assert (again.code, again.args, again.signal, str(again)) == (143, (143,), "SIGTERM", "stopped")
+    assert (again.report, again.__notes__) == (None, ["by the user"])
+
+
+def test_run_terminated_says_why() -> None:
+    """A SystemExit would say its exit code."""
+    assert str(RunTerminated(signal.SIGHUP)) == "the program was told to end by SIGHUP"
+    assert RunTerminated(signal.SIGHUP).code == 129
 
 
 def test_errors_say_what_happened() -> None:

@@ -76,12 +76,13 @@ class Backend(abc.ABC):
         """What happened, waiting for it until an instant of CLOCK_MONOTONIC; empty if nothing did."""
 
     @abc.abstractmethod
-    def interrupt(self) -> None:
+    def interrupt(self, error: BaseException) -> None:
         """
-        The user pressed Ctrl-C: make `wait` return soon. Called by a signal handler.
+        The user pressed Ctrl-C, or the program is told to end: make `wait` return soon. Called by a signal handler.
 
         Raises:
-            KeyboardInterrupt: The caller's thread makes an attempt, which is to end so.
+            BaseException: `error`, where code of the user's runs in the caller's thread and is to end so: an attempt,
+                which fails of it, or pickling before the run, which `open` then leaves.
         """
 
     def fetch(self, handle: object) -> object:

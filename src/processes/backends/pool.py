@@ -212,7 +212,9 @@ class PoolBackend(Backend):
         self._next_child = 1
         self._false_starts = 0  # children in a row that died before they ended an attempt
         self._poll = select.epoll()
-        self._wake = -1  # an eventfd: readable once the run is interrupted
+        self._wake = -1  # an eventfd: readable when the run was interrupted
+        self._is_woken = False  # `wait` is to return, with or without events
+        self._is_pickling = False  # before the run: an interrupt ends it at once
         self._readers: dict[int, Callable[[], None]] = {}  # {descriptor: what to do when it is readable}
         self._events: list[BackendEvent] = []
         self._estimate: float | None = None  # seconds that an attempt takes of late
@@ -241,7 +243,7 @@ class PoolBackend(Backend):
         """Start the keeper, and while it does pickle everything, all refusals at once."""
         self._refuse_fork_with_threads()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._poll.register(self._wake, select.EPOLLIN | select.EPOLLONESHOT)
+        self._watch(self._wake, self._heed_wake)
         self._calls = calls
         self._wants_info = any(destination is not None for destination in destinations)
         self._startup_stderr = os.memfd_create("processes-stderr", os.MFD_CLOEXEC)
@@ -251,7 +253,11 @@ class PoolBackend(Backend):
         except OSError:  # The program runs with its stderr closed.
             self._real_stderr = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         self._start_keeper()
-        self._prepare(calls)
+        try:
+            self._is_pickling = True
+            self._prepare(calls)
+        finally:
+            self._is_pickling = False
         self._prepare_keeper()
 
     def start(self, job: Job) -> None:
@@ -299,21 +305,27 @@ class PoolBackend(Backend):
                 reader = self._readers.get(descriptor)
                 if reader is not None:
                     reader()
-                elif descriptor == self._wake:
-                    return self._take_events()
             self._check_all()
-            if until is not None and monotonic() >= until:
+            if self._is_woken or (until is not None and monotonic() >= until):
                 break
+        self._is_woken = False
         return self._take_events()
 
     def _take_events(self) -> list[BackendEvent]:
         events, self._events = self._events, []
         return events
 
-    def interrupt(self) -> None:
-        """Wake the loop."""
+    def interrupt(self, error: BaseException) -> None:
+        """Wake the loop; before the run, end the pickling."""
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
+        if self._is_pickling:
+            raise error
+
+    def _heed_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+        self._is_woken = True
 
     def fetch(self, handle: object) -> object:
         """Unpickle a result, in the reader's thread."""

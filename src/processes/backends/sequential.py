@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from processes import attempt
 from processes.backends.local import LocalBackend
 from processes.events import AttemptReturned
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from processes.backends.base import Job
     from processes.events import BackendEvent
 
@@ -41,18 +44,28 @@ class SequentialBackend(LocalBackend):
             super().cancel(attempt_id, error)
 
     def wait(self, until: float | None) -> list[BackendEvent]:
-        """Make the attempt that was placed."""
-        if self._next is None:
+        """Make the attempt that was placed, unless the run is interrupted."""
+        if self._next is None or self._interruption is not None:
             return super().wait(until)
         job, self._next = self._next, None
-        self._is_running = True
+        return [self.run_attempt(job, self._call)]
+
+    def _call(self, func: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        """
+        Call a task's function so that an interrupt ends it.
+
+        Only within this one raises: everything before and after is ours, and goes on to its end.
+        """
         try:
-            return [self.run_attempt(job)]
+            self._is_running = True
+            if self._interruption is not None:  # It came a moment before.
+                raise self._interruption
+            return attempt.call(func, args, kwargs)
         finally:
             self._is_running = False
 
-    def interrupt(self) -> None:
+    def interrupt(self, error: BaseException) -> None:
         """Raise in the task that runs in this thread; otherwise wake the loop."""
         if self._is_running:
-            raise KeyboardInterrupt
-        super().interrupt()
+            raise error
+        super().interrupt(error)
