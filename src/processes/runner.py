@@ -166,6 +166,7 @@ class _Run:
         self._is_lost = False  # the backend cannot go on, or nobody waits for what it has to tell
 
     def run(self) -> Outcome:
+        self._backend.wakeup = self._interrupts.wakeup
         self._interrupts.on_signal = self._backend.interrupt
         try:
             # Before any thread of ours: a backend may fork.

@@ -76,7 +76,7 @@ ERRORS = {
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NO_COLOR": "1"}
 
 
 def arguments(program: str, mode: str, folder: Path, gate: Gate) -> list[str]:

@@ -119,17 +119,31 @@ def test_handler_of_asyncio_is_taken_over() -> None:
 def test_second_ctrl_c_ends_the_wait() -> None:
     """At once: what was waited for is left to itself."""
     never = threading.Event()
+
+    def wait() -> None:
+        signal.pthread_kill(_main_thread(), signal.SIGINT)
+        never.wait(WAIT_S)
+
     with as_in_a_new_program(), Interrupts() as interrupts:
         signal.raise_signal(signal.SIGTERM)
-        timer = threading.Thread(target=lambda: signal.pthread_kill(_main_thread(), signal.SIGINT))
-
-        def wait() -> None:
-            if threading.current_thread() is threading.main_thread():
-                timer.start()
-            never.wait(WAIT_S)
-
         interrupts.patiently(wait)
-        timer.join()
+        assert interrupts.is_hurried
+    assert not never.is_set()
+    never.set()
+
+
+def test_second_ctrl_c_ends_a_wait_that_began_before_the_first() -> None:
+    """What waits is interrupted, and given a moment elsewhere."""
+    never = threading.Event()
+
+    def wait() -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        never.wait(WAIT_S)
+
+    with as_in_a_new_program(), Interrupts() as interrupts:
+        interrupts.patiently(wait)
         assert interrupts.is_hurried
     assert not never.is_set()
     never.set()
@@ -163,3 +177,65 @@ def test_what_has_nothing_left_to_do_ends_for_the_hurried_too() -> None:
         signal.raise_signal(signal.SIGINT)
         interrupts.patiently(lambda: waited.append("to the end"))
     assert waited == ["to the end"]
+
+
+# ---- waking up -------------------------------------------------------------------------------------------------------
+
+
+def test_signal_before_a_wait_ends_it() -> None:
+    """Also where its handler has run already; and it ends one wait, not all that follow."""
+    with as_in_a_new_program(), Interrupts() as interrupts:
+        assert interrupts.wakeup is not None
+        interrupts.wakeup.wait()  # It is readable at first.
+        signal.raise_signal(signal.SIGINT)
+        interrupts.wakeup.wait()
+        interrupts.wakeup.wait(0.001)
+
+
+def test_first_wait_ends_at_once() -> None:
+    """What came before was not written anywhere: whoever waits has to look."""
+    with as_in_a_new_program(), Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupts.wakeup is not None
+        interrupts.wakeup.wait()
+
+
+def test_poke_ends_a_wait_and_is_no_signal() -> None:
+    """However often, and when it is too late."""
+    with as_in_a_new_program(), Interrupts() as interrupts:
+        wakeup = interrupts.wakeup
+        assert wakeup is not None
+        wakeup.wait()
+        for _ in range(10_000):
+            wakeup.poke()
+        wakeup.wait()
+    wakeup.poke()
+    assert interrupts.first is None
+
+
+def test_event_loop_around_a_run_gets_its_signals_afterwards() -> None:
+    """They are its business, and it could not see to it meanwhile."""
+    seen: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        told = asyncio.Event()
+
+        def hear() -> None:
+            seen.append("heard")
+            told.set()
+
+        loop.add_signal_handler(signal.SIGHUP, hear)
+        with Interrupts() as interrupts:
+            assert interrupts.wakeup is not None
+            interrupts.wakeup.wait()
+            signal.raise_signal(signal.SIGHUP)
+            assert (interrupts.first, seen) == (None, [])
+        async with asyncio.timeout(WAIT_S):
+            await told.wait()
+        loop.remove_signal_handler(signal.SIGHUP)
+
+    with as_in_a_new_program():
+        asyncio.run(main())
+    assert seen == ["heard"]
+    assert signal.set_wakeup_fd(-1) == -1

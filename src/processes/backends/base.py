@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from processes.attempt import Call
     from processes.events import BackendEvent
+    from processes.interrupts import Wakeup
     from processes.logs import Destination
     from processes.spec import Injection
 
@@ -43,6 +44,9 @@ class Backend(abc.ABC):
 
     #: Within this no thread of the run's own lives: for a backend that has to fork while the run goes on.
     quiet: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+
+    #: What `wait` has to wait for too, in the main thread: without it a signal may be heard late.
+    wakeup: Wakeup | None = None
 
     @property
     @abc.abstractmethod

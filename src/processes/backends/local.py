@@ -156,8 +156,13 @@ class LocalBackend(Backend):
         return caught(error, call.frame_filter, call.retry_on)
 
     def _run_in_thread(self, job: Job) -> None:
-        self._inbox.put(AttemptStarted(job.attempt_id, monotonic()))
-        self._inbox.put(self.run_attempt(job))
+        self._tell(AttemptStarted(job.attempt_id, monotonic()))
+        self._tell(self.run_attempt(job))
+
+    def _tell(self, news: BackendEvent | None) -> None:
+        self._inbox.put(news)
+        if self.wakeup is not None:
+            self.wakeup.poke()  # After: whoever it wakes finds the news.
 
     def _take_news(self, until: float | None) -> None:
         """Wait for one event, then take all there are."""
@@ -166,7 +171,13 @@ class LocalBackend(Backend):
             limits.append(0.0)
         timeout = max(0.0, min(limits) - monotonic()) if limits else None
         with contextlib.suppress(queue.Empty):
-            news = self._inbox.get(timeout=timeout) if timeout is None or timeout > 0 else self._inbox.get_nowait()
+            if timeout == 0:
+                news = self._inbox.get_nowait()
+            elif self.wakeup is None:
+                news = self._inbox.get(timeout=timeout)
+            else:
+                self.wakeup.wait(timeout)
+                news = self._inbox.get_nowait()
             while True:
                 if news is not None and getattr(news, "attempt_id", None) in self._begun:
                     self._count(news)
@@ -223,7 +234,7 @@ class LocalBackend(Backend):
 
     def _tell_when_gone(self, thread: threading.Thread) -> None:
         thread.join()
-        self._inbox.put(None)
+        self._tell(None)
 
     def _give_up(self, held: _Held) -> None:
         call = self._calls[held.job.task]

@@ -212,7 +212,6 @@ class PoolBackend(Backend):
         self._next_child = 1
         self._false_starts = 0  # children in a row that died before they ended an attempt
         self._poll = select.epoll()
-        self._wake = -1  # an eventfd: readable when the run was interrupted
         self._is_woken = False  # `wait` is to return, with or without events
         self._is_pickling = False  # before the run: an interrupt ends it at once
         self._readers: dict[int, Callable[[], None]] = {}  # {descriptor: what to do when it is readable}
@@ -242,8 +241,8 @@ class PoolBackend(Backend):
     def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
         """Start the keeper, and while it does pickle everything, all refusals at once."""
         self._refuse_fork_with_threads()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._watch(self._wake, self._heed_wake)
+        if self.wakeup is not None:
+            self._watch(self.wakeup.fileno(), self._heed_wakeup)
         self._calls = calls
         self._wants_info = any(destination is not None for destination in destinations)
         self._startup_stderr = os.memfd_create("processes-stderr", os.MFD_CLOEXEC)
@@ -316,15 +315,13 @@ class PoolBackend(Backend):
         return events
 
     def interrupt(self, error: BaseException) -> None:
-        """Wake the loop; before the run, end the pickling."""
-        if self._wake >= 0:
-            os.eventfd_write(self._wake, 1)
+        """Wake the loop, which its wakeup has done already; before the run, end the pickling."""
         if self._is_pickling:
             raise error
 
-    def _heed_wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wake)
+    def _heed_wakeup(self) -> None:
+        if self.wakeup is not None:
+            self.wakeup.drain()
         self._is_woken = True
 
     def fetch(self, handle: object) -> object:
@@ -348,8 +345,7 @@ class PoolBackend(Backend):
         self._children.clear()
         self._prepared.clear()
         self._poll.close()
-        wake, self._wake = self._wake, -1
-        wire.close_all([fd for fd in (self._startup_stderr, self._real_stderr, wake) if fd >= 0])
+        wire.close_all([fd for fd in (self._startup_stderr, self._real_stderr) if fd >= 0])
         self._startup_stderr = self._real_stderr = -1
 
     def _refuse_fork_with_threads(self) -> None:

@@ -1,14 +1,17 @@
 """
 Attempts one after another in the caller's thread.
 
-Only an attempt with a time-out runs in a thread of its own: the caller could not report it in time otherwise.
+Only an attempt with a time-out runs in a thread of its own: the caller could not report it in time otherwise. So does,
+where the caller is inside an event loop, one of a coroutine function: a thread takes one loop at a time.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from processes import attempt
+from processes.attempt import is_coroutine_function
 from processes.backends.local import LocalBackend
 from processes.events import AttemptReturned
 
@@ -30,7 +33,8 @@ class SequentialBackend(LocalBackend):
 
     def start(self, job: Job) -> None:
         """Keep it for `wait`, unless it needs a thread."""
-        if self._calls[job.task].timeout is None:
+        call = self._calls[job.task]
+        if call.timeout is None and not (_is_in_loop() and is_coroutine_function(call.func)):
             self._next = job
         else:
             super().start(job)
@@ -69,3 +73,8 @@ class SequentialBackend(LocalBackend):
         if self._is_running:
             raise error
         super().interrupt(error)
+
+
+def _is_in_loop() -> bool:
+    events = sys.modules.get("asyncio.events")  # A program without asyncio is not made to load it.
+    return events is not None and events._get_running_loop() is not None
