@@ -35,6 +35,7 @@ PUBLIC = [
     "RunTerminated",
     "SMTPConfig",
     "Task",
+    "TaskCheckError",
     "TaskDependency",
     "TaskFinished",
     "TaskNotFoundError",

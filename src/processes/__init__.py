@@ -12,7 +12,8 @@ How a task travels, with the process boundary down the middle:
       report <- runner <- child <- wire ------+-------+---- outcome ----+
       logfile <- logs.Listener <- wire -------+-------+---- record -----+
 
-1. `task`, `process`: what the user asks for is checked; `graph` orders it; `spec` is what the scheduler may know of it.
+1. `task`, `process`: what the user asks for is checked, as far as it can be before anything runs (`preflight`); `graph`
+   orders it; `spec` is what the scheduler may know of it.
 2. `scheduler` (pure) decides which attempt starts when; `runner` is the only loop and carries its decisions out.
 3. `backends.pool` pickles functions and arguments (`blob`), places attempts with workers (`child`), holds them to their
    limits and lays the blame; `backends.threads` and `backends.sequential` make attempts in the caller's process.
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         RemoteTaskError,
         ReportDeliveryError,
         RunTerminated,
+        TaskCheckError,
         TaskNotFoundError,
         TaskTimeoutError,
         UnpicklableError,
@@ -82,6 +84,7 @@ __all__ = [
     "RunTerminated",
     "SMTPConfig",
     "Task",
+    "TaskCheckError",
     "TaskDependency",
     "TaskFinished",
     "TaskNotFoundError",
@@ -123,6 +126,7 @@ _HOMES = {
     "RunTerminated": "exceptions",
     "SMTPConfig": "comms.email",
     "Task": "task",
+    "TaskCheckError": "exceptions",
     "TaskDependency": "task",
     "TaskFinished": "observer",
     "TaskNotFoundError": "exceptions",

@@ -16,6 +16,7 @@ from processes.exceptions import (
     RemoteTaskError,
     ReportDeliveryError,
     RunTerminated,
+    TaskCheckError,
     TaskNotFoundError,
     TaskTimeoutError,
     UnpicklableError,
@@ -38,6 +39,11 @@ SAMPLES: list[ProcessesError] = [
     WorkerCrashedError("exit", status=3, pid=4711, seconds=0.1),
     WorkerStartError("The initializer failed.", stderr="Traceback ..."),
     UnpicklableError("load", "args[0]", "cannot pickle '_thread.lock' object"),
+    UnpicklableError(
+        "load", "kwargs['cfg']", "TypeError: cannot pickle '_io.X' object", path="cfg.db._f", kind="_io.X"
+    ),
+    UnpicklableError("load", "function", "ValueError: not me", path="f.<closure>.db", kind="etl.Db"),
+    TaskCheckError("Task 'load': f is a generator function.", task_name="load", what="func"),
     RemoteTaskError("mymodule.MyError", "it failed", "Traceback ..."),
     ReportDeliveryError("Not sent.", host="mail", port=25, step="RCPT TO", refused={"a@b.c": "550 no"}),
 ]
@@ -158,6 +164,15 @@ def test_errors_say_what_happened() -> None:
             "Task 'load': args[0] cannot be pickled: cannot pickle '_thread.lock' object. Pass plain data and open "
             'files, locks and connections inside the task, or use parallel="threads".'
         ),
+        (
+            "Task 'load', argument cfg.db._f: an _io.X cannot be pickled; open it inside the task, "
+            'or use parallel="threads".'
+        ),
+        (
+            "Task 'load', function f.<closure>.db: an etl.Db cannot be pickled (ValueError: not me); open it inside "
+            'the task, or use parallel="threads".'
+        ),
+        "Task 'load': f is a generator function.",
         "mymodule.MyError: it failed",
         "Not sent.",
     ]

@@ -53,6 +53,10 @@ class Backend(abc.ABC):
     def slots(self) -> int:
         """How many attempts may be placed at a time; it may change while the run goes on."""
 
+    def check(self, calls: Sequence[Call]) -> list[Exception]:  # noqa: ARG002  for those that have something to say
+        """Why `open` would refuse the tasks, all of it; nothing is started, and this is not opened afterwards."""
+        return []
+
     @abc.abstractmethod
     def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
         """

@@ -53,7 +53,8 @@ from processes.exceptions import (
     WorkerStartError,
 )
 from processes.failure import Failure, of_error
-from processes.spec import require, require_callable, require_int
+from processes.preflight import Packer
+from processes.spec import name_of, require, require_callable, require_int
 from processes.usage import Measure
 
 if TYPE_CHECKING:
@@ -238,6 +239,15 @@ class PoolBackend(Backend):
                 taken += 1 if child.is_long else depth
         return taken + max(0, self._max_workers - alive) * depth
 
+    def check(self, calls: Sequence[Call]) -> list[Exception]:
+        """Pickle everything, and look at the program's threads."""
+        problems: list[Exception] = []
+        try:
+            self._refuse_fork_with_threads()
+        except ValueError as error:
+            problems.append(error)
+        return [*problems, *self._prepare(calls)]
+
     def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
         """Start the keeper, and while it does pickle everything, all refusals at once."""
         self._refuse_fork_with_threads()
@@ -254,9 +264,12 @@ class PoolBackend(Backend):
         self._start_keeper()
         try:
             self._is_pickling = True
-            self._prepare(calls)
+            problems = self._prepare(calls)
         finally:
             self._is_pickling = False
+        if problems:
+            msg = "tasks cannot be sent to child processes"
+            raise ExceptionGroup(msg, problems)
         self._prepare_keeper()
 
     def start(self, job: Job) -> None:
@@ -359,8 +372,9 @@ class PoolBackend(Backend):
 
     # ---- before the run ----------------------------------------------------------------------------------------------
 
-    def _prepare(self, calls: Sequence[Call]) -> None:
-        problems: list[UnpicklableError] = []
+    def _prepare(self, calls: Sequence[Call]) -> list[UnpicklableError]:
+        """Pickle what goes to the children; what cannot be."""
+        packer = Packer()
         functions: dict[int, int] = {}  # {id of a function: its number}; the calls keep the functions alive
         profiles: dict[tuple[object, ...], int] = {(None, None): 0}
         kept_files = kept_bytes = 0
@@ -368,12 +382,12 @@ class PoolBackend(Backend):
             number = functions.get(id(call.func))
             if number is None:
                 number = functions[id(call.func)] = len(self._functions)
-                self._functions.append(self._dump(call, "function", call.func, problems))
+                self._functions.append(packer.pack(call.name, "function", call.func, label=name_of(call.func)))
             profile = profiles.get((call.frame_filter, call.retry_on))
             if profile is None:
                 profile = profiles[call.frame_filter, call.retry_on] = len(self._profiles)
-                self._profiles.append(self._dump(call, "retry_on", (call.frame_filter, call.retry_on), problems))
-            arguments = self._dump_arguments(call, problems) if call.args or call.kwargs else None
+                self._profiles.append(packer.pack(call.name, "retry_on", (call.frame_filter, call.retry_on)))
+            arguments = packer.pack_arguments(call) if call.args or call.kwargs else None
             if isinstance(arguments, MemoryFile):
                 kept_files += 1
                 kept_bytes += arguments.size
@@ -382,42 +396,13 @@ class PoolBackend(Backend):
                     arguments.close()
                     arguments = _ON_DEMAND
             self._prepared.append(_Prepared(number, profile, arguments))
-        self._prepare_initializer(problems)
-        if problems:
-            msg = "tasks cannot be sent to child processes"
-            raise ExceptionGroup(msg, problems)
-
-    def _dump(self, call: Call, what: str, value: object, problems: list[UnpicklableError]) -> Value:
-        try:
-            return blob.dump(value, self._modules)
-        except Exception as error:  # noqa: BLE001  foreign code
-            problems.append(UnpicklableError(call.name, what, f"{type(error).__name__}: {error}"))
-            return b""
-
-    def _dump_arguments(self, call: Call, problems: list[UnpicklableError]) -> Value:
-        try:
-            return blob.dump((call.args, call.kwargs), self._modules)
-        except Exception as error:  # noqa: BLE001  foreign code; now find out which argument it is
-            named = [(f"args[{place}]", value) for place, value in enumerate(call.args)]
-            named += [(f"kwargs[{name!r}]", value) for name, value in call.kwargs.items()]
-            found: list[UnpicklableError] = []
-            for what, value in named:
-                self._dump(call, what, value, found)
-            problems += found or [UnpicklableError(call.name, "args", f"{type(error).__name__}: {error}")]
-            return b""
-
-    def _prepare_initializer(self, problems: list[UnpicklableError]) -> None:
-        if self._options.initializer is None:
-            return
-        try:
-            value = blob.dump((self._options.initializer, self._options.initargs), self._modules, sys.maxsize)
-        except Exception as error:  # noqa: BLE001  foreign code
-            problems.append(
-                UnpicklableError("(every task)", "the pool's initializer", f"{type(error).__name__}: {error}")
-            )
-            return
-        assert isinstance(value, bytes)  # noqa: S101  sys.maxsize fits everything
-        self._initializer = value
+        if self._options.initializer is not None:
+            what, initializer = "the pool's initializer", (self._options.initializer, self._options.initargs)
+            value = packer.pack("(every task)", what, initializer, inline_max=sys.maxsize)
+            assert isinstance(value, bytes)  # noqa: S101  sys.maxsize fits everything
+            self._initializer = value
+        self._modules = packer.modules
+        return packer.problems
 
     # ---- the keeper --------------------------------------------------------------------------------------------------
 
