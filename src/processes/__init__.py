@@ -12,7 +12,8 @@ How a task travels, with the process boundary down the middle:
       report <- runner <- child <- wire ------+-------+---- outcome ----+
       logfile <- logs.Listener <- wire -------+-------+---- record -----+
 
-1. `task`, `process`: what the user asks for is checked; `graph` orders it; `spec` is what the scheduler may know of it.
+1. `task`, `process`: what the user asks for is checked, as far as it can be before anything runs (`preflight`); `graph`
+   orders it; `spec` is what the scheduler may know of it.
 2. `scheduler` (pure) decides which attempt starts when; `runner` is the only loop and carries its decisions out.
 3. `backends.pool` pickles functions and arguments (`blob`), places attempts with workers (`child`), holds them to their
    limits and lays the blame; `backends.threads` and `backends.sequential` make attempts in the caller's process.
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
         ProcessesError,
         RemoteTaskError,
         ReportDeliveryError,
+        RunTerminated,
+        TaskCheckError,
         TaskFailedError,
         TaskNotFoundError,
         TaskTimeoutError,
@@ -88,8 +91,10 @@ __all__ = [
     "RunFinished",
     "RunInfo",
     "RunStarted",
+    "RunTerminated",
     "SMTPConfig",
     "Task",
+    "TaskCheckError",
     "TaskDependency",
     "TaskFailedError",
     "TaskFinished",
@@ -134,8 +139,10 @@ _HOMES = {
     "RunFinished": "observer",
     "RunInfo": "run_info",
     "RunStarted": "observer",
+    "RunTerminated": "exceptions",
     "SMTPConfig": "comms.email",
     "Task": "task",
+    "TaskCheckError": "exceptions",
     "TaskDependency": "task",
     "TaskFailedError": "exceptions",
     "TaskFinished": "observer",

@@ -56,7 +56,8 @@ from processes.exceptions import (
 )
 from processes.failure import Failure, Stack, of_error, read_stack
 from processes.output import Reader
-from processes.spec import require, require_callable, require_int
+from processes.preflight import Packer
+from processes.spec import name_of, require, require_callable, require_int
 from processes.usage import Measure
 
 if TYPE_CHECKING:
@@ -223,7 +224,8 @@ class PoolBackend(Backend):
         self._next_child = 1
         self._false_starts = 0  # children in a row that died before they ended an attempt
         self._poll = select.epoll()
-        self._wake = -1  # an eventfd: readable once the run is interrupted
+        self._is_woken = False  # `wait` is to return, with or without events
+        self._is_pickling = False  # before the run: an interrupt ends it at once
         self._readers: dict[int, Callable[[], None]] = {}  # {descriptor: what to do when it is readable}
         self._events: list[BackendEvent] = []
         self._estimate: float | None = None  # seconds that an attempt takes of late
@@ -249,11 +251,20 @@ class PoolBackend(Backend):
                 taken += 1 if child.is_long else depth
         return taken + max(0, self._max_workers - alive) * depth
 
+    def check(self, calls: Sequence[Call]) -> list[Exception]:
+        """Pickle everything, and look at the program's threads."""
+        problems: list[Exception] = []
+        try:
+            self._refuse_fork_with_threads()
+        except ValueError as error:
+            problems.append(error)
+        return [*problems, *self._prepare(calls)]
+
     def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
         """Start the keeper, and while it does pickle everything, all refusals at once."""
         self._refuse_fork_with_threads()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._poll.register(self._wake, select.EPOLLIN | select.EPOLLONESHOT)
+        if self.wakeup is not None:
+            self._watch(self.wakeup.fileno(), self._heed_wakeup)
         self._calls = calls
         self._oom_kills = usage.oom_kills()
         self._wants_info = any(destination is not None for destination in destinations)
@@ -264,7 +275,14 @@ class PoolBackend(Backend):
         except OSError:  # The program runs with its stderr closed.
             self._real_stderr = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         self._start_keeper()
-        self._prepare(calls)
+        try:
+            self._is_pickling = True
+            problems = self._prepare(calls)
+        finally:
+            self._is_pickling = False
+        if problems:
+            msg = "tasks cannot be sent to child processes"
+            raise ExceptionGroup(msg, problems)
         self._prepare_keeper()
 
     def start(self, job: Job) -> None:
@@ -312,21 +330,25 @@ class PoolBackend(Backend):
                 reader = self._readers.get(descriptor)
                 if reader is not None:
                     reader()
-                elif descriptor == self._wake:
-                    return self._take_events()
             self._check_all()
-            if until is not None and monotonic() >= until:
+            if self._is_woken or (until is not None and monotonic() >= until):
                 break
+        self._is_woken = False
         return self._take_events()
 
     def _take_events(self) -> list[BackendEvent]:
         events, self._events = self._events, []
         return events
 
-    def interrupt(self) -> None:
-        """Wake the loop."""
-        if self._wake >= 0:
-            os.eventfd_write(self._wake, 1)
+    def interrupt(self, error: BaseException) -> None:
+        """Wake the loop, which its wakeup has done already; before the run, end the pickling."""
+        if self._is_pickling:
+            raise error
+
+    def _heed_wakeup(self) -> None:
+        if self.wakeup is not None:
+            self.wakeup.drain()
+        self._is_woken = True
 
     def fetch(self, handle: object) -> object:
         """Unpickle a result, in the reader's thread."""
@@ -349,8 +371,7 @@ class PoolBackend(Backend):
         self._children.clear()
         self._prepared.clear()
         self._poll.close()
-        wake, self._wake = self._wake, -1
-        wire.close_all([fd for fd in (self._startup_stderr, self._real_stderr, wake) if fd >= 0])
+        wire.close_all([fd for fd in (self._startup_stderr, self._real_stderr) if fd >= 0])
         self._startup_stderr = self._real_stderr = -1
 
     def _refuse_fork_with_threads(self) -> None:
@@ -364,8 +385,9 @@ class PoolBackend(Backend):
 
     # ---- before the run ----------------------------------------------------------------------------------------------
 
-    def _prepare(self, calls: Sequence[Call]) -> None:
-        problems: list[UnpicklableError] = []
+    def _prepare(self, calls: Sequence[Call]) -> list[UnpicklableError]:
+        """Pickle what goes to the children; what cannot be."""
+        packer = Packer()
         functions: dict[int, int] = {}  # {id of a function: its number}; the calls keep the functions alive
         profiles: dict[Profile, int] = {Profile(): 0}
         kept_files = kept_bytes = 0
@@ -373,13 +395,13 @@ class PoolBackend(Backend):
             number = functions.get(id(call.func))
             if number is None:
                 number = functions[id(call.func)] = len(self._functions)
-                self._functions.append(self._dump(call, "function", call.func, problems))
-            what = Profile(call.frame_filter, call.retry_on, call.redact, call.capture_output)
-            profile = profiles.get(what)
+                self._functions.append(packer.pack(call.name, "function", call.func, label=name_of(call.func)))
+            wanted = Profile(call.frame_filter, call.retry_on, call.redact, call.capture_output)
+            profile = profiles.get(wanted)
             if profile is None:
-                profile = profiles[what] = len(self._profiles)
-                self._profiles.append(self._dump(call, "retry_on", tuple(what), problems))
-            arguments = self._dump_arguments(call, problems) if call.args or call.kwargs else None
+                profile = profiles[wanted] = len(self._profiles)
+                self._profiles.append(packer.pack(call.name, "retry_on", tuple(wanted)))
+            arguments = packer.pack_arguments(call) if call.args or call.kwargs else None
             if isinstance(arguments, MemoryFile):
                 kept_files += 1
                 kept_bytes += arguments.size
@@ -388,42 +410,13 @@ class PoolBackend(Backend):
                     arguments.close()
                     arguments = _ON_DEMAND
             self._prepared.append(_Prepared(number, profile, arguments))
-        self._prepare_initializer(problems)
-        if problems:
-            msg = "tasks cannot be sent to child processes"
-            raise ExceptionGroup(msg, problems)
-
-    def _dump(self, call: Call, what: str, value: object, problems: list[UnpicklableError]) -> Value:
-        try:
-            return blob.dump(value, self._modules)
-        except Exception as error:  # noqa: BLE001  foreign code
-            problems.append(UnpicklableError(call.name, what, f"{type(error).__name__}: {error}"))
-            return b""
-
-    def _dump_arguments(self, call: Call, problems: list[UnpicklableError]) -> Value:
-        try:
-            return blob.dump((call.args, call.kwargs), self._modules)
-        except Exception as error:  # noqa: BLE001  foreign code; now find out which argument it is
-            named = [(f"args[{place}]", value) for place, value in enumerate(call.args)]
-            named += [(f"kwargs[{name!r}]", value) for name, value in call.kwargs.items()]
-            found: list[UnpicklableError] = []
-            for what, value in named:
-                self._dump(call, what, value, found)
-            problems += found or [UnpicklableError(call.name, "args", f"{type(error).__name__}: {error}")]
-            return b""
-
-    def _prepare_initializer(self, problems: list[UnpicklableError]) -> None:
-        if self._options.initializer is None:
-            return
-        try:
-            value = blob.dump((self._options.initializer, self._options.initargs), self._modules, sys.maxsize)
-        except Exception as error:  # noqa: BLE001  foreign code
-            problems.append(
-                UnpicklableError("(every task)", "the pool's initializer", f"{type(error).__name__}: {error}")
-            )
-            return
-        assert isinstance(value, bytes)  # noqa: S101  sys.maxsize fits everything
-        self._initializer = value
+        if self._options.initializer is not None:
+            what, initializer = "the pool's initializer", (self._options.initializer, self._options.initargs)
+            value = packer.pack("(every task)", what, initializer, inline_max=sys.maxsize)
+            assert isinstance(value, bytes)  # noqa: S101  sys.maxsize fits everything
+            self._initializer = value
+        self._modules = packer.modules
+        return packer.problems
 
     # ---- the keeper --------------------------------------------------------------------------------------------------
 
