@@ -75,7 +75,7 @@ class Redaction(NamedTuple):
         """
         Whether to search for the hint at all, which at every position tries every word, in either case: ten times this.
 
-        Only ASCII: elsewhere a pattern that ignores case finds more than `lower` makes equal, the kelvin sign for a "k".
+        Only ASCII: elsewhere a pattern that ignores case finds more than `lower` makes equal: a kelvin sign is a k.
         """
         if not self.traces or not text.isascii():
             return True

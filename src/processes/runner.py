@@ -152,22 +152,25 @@ class _Run:
         self._records = [TaskRecord() for _ in plan.specs]
         self._outcome = Outcome(self._records, clock_offset=logs.wall_clock_offset())
         self._placed: dict[int, StartAttempt] = {}  # {attempt id: its command}, until it has ended
-        self._last_records: dict[int, deque[dict[str, object]]] = {}  # {attempt id: what it logged last}
-        self._listener = logs.Listener()
-        offset, redaction = self._outcome.clock_offset, redaction_of(plan.redact)
-        self._redaction = redaction
+        self._last_records: dict[int, deque[bytes]] = {}  # {attempt id: what it logged last}
+        self._redaction = redaction_of(plan.redact)
+        self._listener = logs.Listener(self._redaction)
         self._destinations = [
-            None if logger is None else logs.Destination(logger, spec.name, self._listener.put, offset, redaction)
+            None if logger is None else self._destination(logger, spec.name)
             for logger, spec in zip(plan.loggers, plan.specs, strict=True)
         ]
         self._slots = 0
         self._interrupts = Interrupts(backend.interrupt)
         self._is_lost = False  # the backend cannot go on
 
+    def _destination(self, logger: logging.Logger, name: str) -> logs.Destination:
+        listener, offset = self._listener, self._outcome.clock_offset
+        return logs.Destination(logger, name, listener.put, offset, self._redaction, listener.troubles)
+
     def run(self) -> Outcome:
         with self._interrupts:
             self._run()
-        self._outcome.warnings += self._listener.troubles
+        self._outcome.warnings += self._listener.troubles.texts
         return self._outcome
 
     def _run(self) -> None:
@@ -246,17 +249,22 @@ class _Run:
                 self._outcome.broken = self._outcome.broken or event.error
         self._carry_out(scheduler.handle(event, now))
 
-    def _deliver_record(self, attempt_id: int, fields: dict[str, object]) -> None:
+    def _deliver_record(self, attempt_id: int, packed: bytes) -> None:
         placed = self._placed.get(attempt_id)
-        destination = self._destinations[placed.task] if placed is not None else None
+        destination = None
         if placed is not None:
-            self._last_records.setdefault(attempt_id, deque(maxlen=LAST_LINES)).append(fields)
+            destination = self._destinations[placed.task]
+            last = self._last_records.get(attempt_id)
+            if last is None:
+                last = self._last_records[attempt_id] = deque(maxlen=LAST_LINES)
+            last.append(packed)
         if destination is None:
-            record = logs.restore(fields)
-            logs.redact(record, self._redaction)
-            self._listener.put(logs.deliver_to_application, record)
+            self._listener.put(self._to_application, packed)
         else:
-            destination.remote_record(fields)
+            destination.remote_record(packed)
+
+    def _to_application(self, packed: bytes) -> None:
+        logs.deliver_to_application(packed, self._redaction)
 
     # ---- commands ----------------------------------------------------------------------------------------------------
 
@@ -324,7 +332,7 @@ class _Run:
         call, failure = self._plan.calls[task], failed.failure
         args, kwargs = bind(call.args, call.kwargs, self._injected(call, failure))
         last = self._last_records.pop(failed.attempt_id, ())
-        lines = tuple(self._redaction.text(logs.line_of(fields)) for fields in last) if failed.error is not None else ()
+        lines = tuple(self._redaction.text(logs.line_of(packed)) for packed in last) if failed.error is not None else ()
         return ErrorData(
             task_name=call.name,
             function=name_of(call.func),
