@@ -23,7 +23,7 @@ import time
 import weakref
 from collections.abc import Callable
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from processes.failure import bounded_repr, text_of
 from processes.redaction import DEFAULT as DEFAULT_REDACTION
@@ -506,9 +506,11 @@ def deliver_to_application(packed: bytes, redaction: Redaction) -> None:
 
 
 def _to_application(record: logging.LogRecord) -> None:
-    # A task's logger has no name in the registry, and must not get one.
-    is_ours = record.name.startswith(f"{LIBRARY_LOGGER}.")
-    own = logging.getLogger(LIBRARY_LOGGER if is_ours else record.name)
+    own = logging.root.manager.loggerDict.get(record.name)  # A fifth of what `getLogger` takes.
+    if not isinstance(own, logging.Logger):
+        # A task's logger has no name in the registry, and must not get one.
+        is_ours = record.name.startswith(f"{LIBRARY_LOGGER}.")
+        own = logging.getLogger(LIBRARY_LOGGER if is_ours else record.name)
     if own.isEnabledFor(record.levelno):
         _hand_on(own, record)
 
@@ -653,18 +655,9 @@ _NO_EXTRAS = frozenset({*_FIELDS, "msg", "args", "exc_info", "exc_text", "messag
 _MADE = len(_FIELDS) + 4
 
 
-class _Packed(NamedTuple):
-    """A record as plain data."""
-
-    msg: str
-    args: object
-    exc_text: str | None
-    #: Of `_FIELDS`.
-    values: tuple[object, ...]
-    #: What the user put on the record.
-    extras: dict[str, object] | None = None
-    #: What was wrong with it, to be said in the parent: (kind, text).
-    trouble: tuple[str, str] | None = None
+#: A record as plain data: msg, args, exc_text, values of `_FIELDS`, what the user put on it or None, and what was wrong
+#: with it, to be said in the parent, or None: (kind, text).
+_Packed = tuple[str, object, str | None, tuple[object, ...], dict[str, object] | None, tuple[str, str] | None]
 
 
 def pack(record: logging.LogRecord) -> bytes:
@@ -675,7 +668,7 @@ def pack(record: logging.LogRecord) -> bytes:
     becomes one that says so.
     """
     try:
-        return pickle.dumps(tuple(_packed(record)), pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps(_packed(record), pickle.HIGHEST_PROTOCOL)
     except Exception as error:  # noqa: BLE001  foreign arguments
         return _pack_trouble(record, error)
 
@@ -696,7 +689,7 @@ def _packed(record: logging.LogRecord) -> _Packed:
     extras = None
     if len(fields) != _MADE:
         extras = {str(name): _plain(value) for name, value in fields.items() if name not in _NO_EXTRAS}
-    return _Packed(str(msg), args, exc_text, values, extras)
+    return msg, args, exc_text, values, extras, None
 
 
 def _plain(value: object) -> object:
@@ -713,15 +706,10 @@ def _pack_trouble(record: logging.LogRecord, error: Exception) -> bytes:
     shown = record.msg[:_SHOWN_MAX] if isinstance(record.msg, str) else f"<{type(record.msg).__name__}>"
     name = type(error).__name__
     values = [_plain_or_none(record.__dict__.get(field)) for field in _FIELDS]
-    packed = _Packed(
-        f"(this record could not be rendered: {name}) {shown}",
-        None,
-        None,
-        tuple(values),
-        None,
-        (name, f"{_NOT_RENDERED}: {name}: {text_of(error)[:_SHOWN_MAX]} ({record.pathname}:{record.lineno})"),
-    )
-    return pickle.dumps(tuple(packed), pickle.HIGHEST_PROTOCOL)
+    msg = f"(this record could not be rendered: {name}) {shown}"
+    text = f"{_NOT_RENDERED}: {name}: {text_of(error)[:_SHOWN_MAX]} ({record.pathname}:{record.lineno})"
+    packed: _Packed = msg, None, None, tuple(values), None, (name, text)
+    return pickle.dumps(packed, pickle.HIGHEST_PROTOCOL)
 
 
 def _plain_or_none(value: object) -> object:
@@ -734,16 +722,15 @@ def _plain_or_none(value: object) -> object:
 def restore(packed: bytes) -> logging.LogRecord:
     """The record again, in the parent."""
     msg, args, exc_text, values, extras, trouble = pickle.loads(packed)
-    if logging.getLogRecordFactory() is logging.LogRecord:
-        record = logging.LogRecord.__new__(logging.LogRecord)  # Its `__init__` looks up what is overwritten here.
-        record.exc_info = None
-    else:
-        record = logging.makeLogRecord({})  # What the application adds to every record is on this one too.
-    fields = record.__dict__
-    fields.update(zip(_FIELDS, values, strict=True))
-    fields["msg"], fields["args"], fields["exc_text"] = msg, args, exc_text
+    fields = dict(zip(_FIELDS, values, strict=True))
+    fields["msg"], fields["args"], fields["exc_info"], fields["exc_text"] = msg, args, None, exc_text
     if extras:
         fields.update(extras)
+    if logging.getLogRecordFactory() is logging.LogRecord:
+        record = logging.LogRecord.__new__(logging.LogRecord)  # Its `__init__` looks up what is in the fields.
+        record.__dict__ = fields
+    else:
+        record = logging.makeLogRecord(fields)  # What the application adds to every record is on this one too.
     if record.levelname.startswith("Level "):  # The parent may know its name.
         record.levelname = logging.getLevelName(record.levelno)
     if trouble is not None and _here.troubles is not None:

@@ -221,6 +221,9 @@ class _Run:
     def _take_in(self, event: BackendEvent, scheduler: Scheduler, now: float) -> None:
         """Keep what the report will need, then let the scheduler decide."""
         match event:  # Without captures: see Scheduler.handle.
+            case RecordLogged():  # First: where tasks log, most are of this kind.
+                self._deliver_record(event.attempt_id, event.record)
+                return
             case AttemptSucceeded():
                 record = self._records[self._placed.pop(event.attempt_id).task]
                 self._last_records.pop(event.attempt_id, None)
@@ -237,9 +240,6 @@ class _Run:
                 destination = self._destinations[self._placed[event.attempt_id].task]
                 if destination is not None:
                     destination.announce(event.at)
-                return
-            case RecordLogged():
-                self._deliver_record(event.attempt_id, event.record)
                 return
             case TroubleSeen():
                 self._outcome.warnings.append(event.text)
