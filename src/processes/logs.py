@@ -167,7 +167,8 @@ class Troubles:
         count = error.count if isinstance(error, LinesLostError) else 1
         number = error.errno if isinstance(error, OSError) else None
         place = "" if isinstance(error, OSError) else _place_of(error.__traceback__)
-        text = f"{_NOT_WRITTEN}: {kind.__name__}: {text_of(error)[:_SHOWN_MAX]}{place}"
+        said = text_of(error)[:_SHOWN_MAX]
+        text = f"{_NOT_WRITTEN}: {kind.__name__}{f': {said}' if said else ''}{place}"
         self.note((type(source), kind, number), text, count)
 
     @property
