@@ -69,8 +69,11 @@ class TaskLogger(logging.Logger):
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
         """Own handlers first; the application's only where its level lets the record through."""
-        for handler in self.handlers:
-            _give(handler, record)
+        if _here.destination is not None and _here.destination.logger is self:
+            _here.destination.local_record(record)  # Behind what waits for the listener: "Starting" at the least.
+        else:
+            for handler in self.handlers:
+                _give(handler, record)
         if self.propagate and self.parent is not None and self.parent.isEnabledFor(record.levelno):
             _call_handlers(self.parent, record)
 
@@ -611,11 +614,12 @@ def failure_record(logger: logging.Logger, error: BaseException, data: ErrorData
 
 def snapshot() -> tuple[dict[str, tuple[int, bool, bool]], int]:
     """Levels and switches of every logger, as a child is to have them: (loggers, `logging.disable`)."""
-    loggers = {"": (logging.root.level, True, logging.root.disabled)}
+    loggers = {"": (int(logging.root.level), True, logging.root.disabled)}
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if isinstance(logger, logging.Logger) and (logger.level or not logger.propagate or logger.disabled):
-            loggers[name] = (logger.level, logger.propagate, logger.disabled)
-    return loggers, logging.root.manager.disable
+            # A level may be of an enum of the application's, which the child cannot load yet.
+            loggers[name] = (int(logger.level), bool(logger.propagate), bool(logger.disabled))
+    return loggers, int(logging.root.manager.disable)
 
 
 # ---- the child's side ------------------------------------------------------------------------------------------------
