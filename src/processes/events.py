@@ -107,7 +107,8 @@ class RecordLogged:
     """A task logged something. Not for the scheduler."""
 
     attempt_id: int
-    record: dict[str, object]
+    #: Packed, see `logs`.
+    record: bytes
 
 
 @dataclass(slots=True)

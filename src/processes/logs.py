@@ -1,11 +1,12 @@
 """
 A log record's trip: handler in the child, listener and files in the parent.
 
-In the child, a handler on the root logger turns each record into plain data and puts it on the worker's channel before
+In the child, a handler on the root logger turns each record into bytes and puts them on the worker's channel before
 the logging call returns, so the last words of a child that is killed a moment later are not lost. In the parent, one
-`QueueListener` hands each record once to the task's logfile, once to the handlers that the user put on `task.logger`,
-and once, subject to its levels, to the logger of its own name. Files are shared: one open file per path, however many
-tasks write to it.
+thread hands each record once to the task's logfile, once to the handlers that the user put on `task.logger`, and once,
+subject to its levels, to the logger of its own name. Files are shared: one open file per path, however many tasks write
+to it. What goes wrong on the way costs the record it befalls, for the one handler it befalls; it is said once on stderr
+and in the report.
 """
 
 from __future__ import annotations
@@ -14,19 +15,23 @@ import contextlib
 import logging
 import logging.handlers
 import os
+import pickle
 import queue
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from processes.failure import bounded_repr
+from processes.failure import bounded_repr, text_of
 from processes.redaction import DEFAULT as DEFAULT_REDACTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import TextIOWrapper
+    from types import TracebackType
 
     from processes.error_data import ErrorData
     from processes.redaction import Redaction
@@ -34,16 +39,13 @@ if TYPE_CHECKING:
 #: Application's switch for everything this library logs itself: handlers and levels set on it are obeyed.
 LIBRARY_LOGGER = "processes"
 
-#: Queues a record: what delivers it, in the listener's thread, and the record.
-Put = Callable[[Callable[[logging.LogRecord], object], logging.LogRecord], None]
+#: Queues what is to be delivered, a record or one in bytes: what delivers it, in the listener's thread, and it.
+Put = Callable[[Callable[[Any], object], Any], None]
 
 LINE_FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
 
 #: Types that a record's arguments and extras keep on their way; anything else becomes text in the child.
-_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
-
-#: What only the process that made it can use, or what `makeLogRecord` restores by itself.
-_NOT_SENT = frozenset({"exc_info", "args", "msg", "message", "asctime"})
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 
 logging.getLogger(LIBRARY_LOGGER).addHandler(logging.NullHandler())
 
@@ -67,15 +69,23 @@ class TaskLogger(logging.Logger):
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
         """Own handlers first; the application's only where its level lets the record through."""
-        for handler in self.handlers:
-            if record.levelno >= handler.level:
-                handler.handle(record)
+        if _here.destination is not None and _here.destination.logger is self:
+            _here.destination.local_record(record)  # Behind what waits for the listener: "Starting" at the least.
+        else:
+            for handler in self.handlers:
+                _give(handler, record)
         if self.propagate and self.parent is not None and self.parent.isEnabledFor(record.levelno):
-            self.parent.callHandlers(record)
+            _call_handlers(self.parent, record)
 
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
-        """In another process, the logger of that name: its handlers stay here."""
-        return logging.getLogger, (self.name,)
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, int]]:
+        """In another process, the logger of that name and level: its handlers stay here."""
+        return _logger_at, (self.name, self.level)
+
+
+def _logger_at(name: str, level: int) -> logging.Logger:
+    logger = logging.getLogger(name)
+    logger.setLevel(level)
+    return logger
 
 
 class TaskFormatter(logging.Formatter):
@@ -84,17 +94,35 @@ class TaskFormatter(logging.Formatter):
     def __init__(self) -> None:
         """The format of 7.0.4's files."""
         super().__init__(LINE_FORMAT)
+        self._second = (-1, "")  # the second that was asked for last, and its text
 
     def format(self, record: logging.LogRecord) -> str:
-        """Put the facts of `record.task_context` between message and traceback."""
-        context = getattr(record, "task_context", None)
-        if not isinstance(context, dict):
-            return super().format(record)
+        """As the base class, in half the time; the facts of `record.task_context` between message and traceback."""
         record.message = record.getMessage()
-        record.asctime = self.formatTime(record, self.datefmt)
-        redaction: Redaction = getattr(record, "redaction", DEFAULT_REDACTION)
-        facts = _failure_lines(context, redaction)
-        return "\n".join([self.formatMessage(record), *facts, "", (record.exc_text or "").rstrip()])
+        record.asctime = self.formatTime(record)
+        line = f"{record.asctime} - {record.name} - {record.levelname} - {record.message}"
+        context = getattr(record, "task_context", None)
+        if isinstance(context, dict):
+            redaction: Redaction = getattr(record, "redaction", DEFAULT_REDACTION)
+            return "\n".join([line, *_failure_lines(context, redaction), "", (record.exc_text or "").rstrip()])
+        if record.exc_info and not record.exc_text:
+            record.exc_text = self.formatException(record.exc_info)
+        if record.exc_text:
+            line = f"{line}\n{record.exc_text}"
+        if record.stack_info:
+            line = f"{line}\n{self.formatStack(record.stack_info)}"
+        return line
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802  logging's name
+        """As the base class; a second has many records, and only its first one pays for the calendar."""
+        if datefmt:
+            return super().formatTime(record, datefmt)
+        second, text = self._second
+        if second != int(record.created):
+            second = int(record.created)
+            text = time.strftime(self.default_time_format, self.converter(second))
+            self._second = second, text
+        return f"{text},{int(record.msecs):03}"
 
 
 def _failure_lines(context: dict[str, Any], redaction: Redaction) -> Iterator[str]:
@@ -111,6 +139,154 @@ def _failure_lines(context: dict[str, Any], redaction: Redaction) -> Iterator[st
         yield from (f"  {name} = {text}" for name, text in context["traced_vars"].items())
 
 
+# ---- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+class Troubles:
+    """What went wrong with records. Each kind is said once on stderr, and kept with the number of records it cost."""
+
+    def __init__(self, redaction: Redaction = DEFAULT_REDACTION) -> None:
+        """`redaction` says what is not to be shown of an error's text."""
+        self._redaction = redaction
+        self._lock = threading.Lock()  # tasks in threads have troubles too
+        self._texts: dict[object, str] = {}  # {kind: how the first one was told}
+        self._counts: dict[object, int] = {}
+
+    def note(self, kind: object, text: str, count: int = 1) -> None:
+        """Keep a trouble that cost `count` records; of the same kind only the first is said."""
+        with self._lock:
+            self._counts[kind] = self._counts.get(kind, 0) + count
+            if kind in self._texts:
+                return
+            self._texts[kind] = text = self._redaction.text(text)
+        # As logging itself: this switch of its says whether stderr is to hear of it.
+        if logging.raiseExceptions:
+            with contextlib.suppress(Exception):  # It may be closed, None, or on the disk that is full.
+                sys.stderr.write(f"processes: {text}\n")
+
+    def note_error(self, source: object, error: BaseException) -> None:
+        """Keep an error that was raised in a handler, or in what it called."""
+        kind = type(error.__cause__) if isinstance(error, LinesLostError) else type(error)
+        count = error.count if isinstance(error, LinesLostError) else 1
+        number = error.errno if isinstance(error, OSError) else None
+        place = "" if isinstance(error, OSError) else _place_of(error.__traceback__)
+        said = text_of(error)[:_SHOWN_MAX]
+        text = f"{_NOT_WRITTEN}: {kind.__name__}{f': {said}' if said else ''}{place}"
+        self.note((type(source), kind, number), text, count)
+
+    @property
+    def texts(self) -> list[str]:
+        """What was said, each with the number of records it cost where that is more than one."""
+        with self._lock:
+            return [
+                text if self._counts[kind] == 1 else f"{text} ({self._counts[kind]} records)"
+                for kind, text in self._texts.items()
+            ]
+
+
+#: So much of a text that is not to be trusted, in characters.
+_SHOWN_MAX = 1000
+
+_NOT_WRITTEN = "a log record could not be written"
+_NOT_RENDERED = "a log record could not be rendered"
+
+
+def _place_of(traceback: TracebackType | None) -> str:
+    if traceback is None:
+        return ""
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return f" ({traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno})"
+
+
+class _Here(threading.local):
+    """What this thread does: the listener's, or one that runs a task."""
+
+    #: The task that runs in it.
+    destination: Destination | None = None
+    #: Who is told of what goes wrong in handlers; None where logging itself is to tell.
+    troubles: Troubles | None = None
+    #: {file: None}, those that keep their lines until the listener has no more; None where each is written at once.
+    batch: dict[_LogFile, None] | None = None
+
+
+_here = _Here()
+
+
+def _give(handler: logging.Handler, record: logging.LogRecord) -> None:
+    """Hand a record to one handler. Whatever that raises is noted; the next one gets the record all the same."""
+    if record.levelno < handler.level:
+        return
+    troubles = _here.troubles
+    if troubles is None:
+        handler.handle(record)
+        return
+    try:
+        handler.handle(record)
+    except BaseException as error:  # noqa: BLE001  foreign code; a SystemExit must not end the listener
+        troubles.note_error(handler, error)
+
+
+def _call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
+    """As `Logger.callHandlers`, but what one handler raises is not another one's loss."""
+    if type(logger).callHandlers is not logging.Logger.callHandlers:
+        logger.callHandlers(record)
+        return
+    found, current = False, logger
+    while True:
+        for handler in current.handlers:
+            found = True
+            _give(handler, record)
+        if not current.propagate or current.parent is None:
+            break
+        current = current.parent
+    if not found and logging.lastResort is not None:
+        _give(logging.lastResort, record)
+
+
+def _hand_on(logger: logging.Logger, record: logging.LogRecord) -> None:
+    """As `Logger.handle`, by `_call_handlers`."""
+    if type(logger).handle is not logging.Logger.handle:
+        logger.handle(record)
+        return
+    if logger.disabled:
+        return
+    kept: bool | logging.LogRecord = logger.filter(record)
+    if kept:
+        # Since 3.12 a filter may put another record in its place.
+        _call_handlers(logger, kept if isinstance(kept, logging.LogRecord) else record)
+
+
+_hearing_lock = threading.Lock()
+_hearing = 0  # listeners that run
+_handle_error = logging.Handler.handleError
+
+
+def _note_handler_error(self: logging.Handler, record: logging.LogRecord) -> None:
+    """`Handler.handleError` while a listener runs: elsewhere than in our threads it is what it always was."""
+    error = sys.exc_info()[1]
+    if _here.troubles is None or error is None:
+        _handle_error(self, record)
+    else:
+        _here.troubles.note_error(self, error)
+
+
+def _hear_handlers(by: int) -> None:
+    """
+    Hear of what handlers swallow, while there is a listener: `by` is 1 where one starts, -1 where one ends.
+
+    A handler catches what goes wrong in its `emit` and leaves it to `handleError`, which writes a page to stderr for
+    each record and tells nobody. One that has a `handleError` of its own is left to it.
+    """
+    global _hearing  # noqa: PLW0603  logging.Handler is global too
+    with _hearing_lock:
+        _hearing += by
+        if _hearing == by == 1:
+            logging.Handler.handleError = _note_handler_error  # type: ignore[method-assign]  # meant
+        elif _hearing == 0 and logging.Handler.handleError is _note_handler_error:
+            logging.Handler.handleError = _handle_error  # type: ignore[method-assign]  # as it was
+
+
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 _files: weakref.WeakValueDictionary[str, _LogFile] = weakref.WeakValueDictionary()
@@ -123,11 +299,73 @@ _OPEN_MAX = 64
 _open_files: weakref.WeakKeyDictionary[_LogFile, None] = weakref.WeakKeyDictionary()  # in the order of opening
 
 
+class LinesLostError(OSError):
+    """Lines could not be written to a logfile."""
+
+    def __init__(self, number: int | None, text: str | None, path: str, count: int) -> None:
+        """`count` lines of `path`."""
+        super().__init__(number, text, path)
+        self.count = count
+
+
 class _LogFile(logging.handlers.WatchedFileHandler):
-    """A logfile: opened at its first record, after a rotation, and when it had to make room for others."""
+    """
+    A logfile: opened at its first record, after a rotation, and when it had to make room for others.
+
+    Whole lines are handed to the system in one call, so that nothing comes between them whoever else appends to the
+    file. What the listener writes is kept until it has no more, a moment: a call of the system and a look whether the
+    file was moved cost more than all else about a line.
+    """
 
     def __init__(self, path: str) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
+        self._waiting: list[bytes] = []
+        self._is_torn = False  # the last line was written in part: the disk was full
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it, or keep it for `write_waiting`."""
+        try:
+            line = f"{self.format(record)}{self.terminator}".encode("utf-8", "backslashreplace")
+            self._waiting.append(line)
+            if _here.batch is None:
+                self.write_waiting()
+            else:
+                _here.batch[self] = None
+        except Exception:  # noqa: BLE001  a formatter of the user's, or the system
+            self.handleError(record)
+
+    def write_waiting(self) -> None:
+        """
+        Write what was kept.
+
+        Raises:
+            LinesLostError: Some of it could not be written, and is not kept any longer.
+        """
+        assert self.lock is not None  # noqa: S101  made by the base class
+        with self.lock:
+            lines, self._waiting = self._waiting, []
+            if lines:
+                self._write(lines)
+
+    def _write(self, lines: list[bytes]) -> None:
+        data = b"".join([b"\n", *lines] if self._is_torn else lines)
+        written = 0
+        try:
+            self.reopenIfNeeded()
+            if self.stream is None:
+                self.stream = self._open()
+                self._statstream()
+            while written < len(data):
+                written += os.write(self.stream.fileno(), memoryview(data)[written:])
+        except OSError as error:
+            left, lost = len(data) - written, 0
+            while left > 0 and lost < len(lines):
+                lost += 1
+                left -= len(lines[-lost])
+            raise LinesLostError(error.errno, error.strerror, self.baseFilename, lost) from error
+        finally:
+            if written:
+                self._is_torn = data[written - 1 : written] != b"\n"
 
     def _open(self) -> TextIOWrapper:
         stream = super()._open()
@@ -193,6 +431,7 @@ class Destination:
         put: Put,
         clock_offset: float,
         redaction: Redaction = DEFAULT_REDACTION,
+        troubles: Troubles | None = None,
     ) -> None:
         """
         Deliver to a task's logger.
@@ -203,8 +442,10 @@ class Destination:
             put: Queues a record for delivery.
             clock_offset: Seconds to add to CLOCK_MONOTONIC for seconds since the epoch.
             redaction: What is not to be shown.
+            troubles: Who is told what goes wrong in handlers while the task runs in this process.
         """
         self.logger = logger
+        self.troubles = troubles
         self._redaction = redaction
         self._name = task_name
         self._put = put
@@ -219,31 +460,36 @@ class Destination:
 
     def line(self, level: int, message: str, at: float) -> None:
         """A line of our own about the task."""
-        self._put(self.logger.handle, task_record(self.logger, level, message, at + self._offset))
+        if self.logger.isEnabledFor(level):
+            self._put(self._own, task_record(self.logger, level, message, at + self._offset))
 
     def failure(self, error: BaseException, data: ErrorData, at: float) -> None:
         """The one record that tells of the task's failure."""
-        record = failure_record(self.logger, error, data, at + self._offset)
-        record.redaction = self._redaction
-        self._put(self.logger.handle, record)
+        if self.logger.isEnabledFor(logging.ERROR):
+            record = failure_record(self.logger, error, data, at + self._offset)
+            record.redaction = self._redaction
+            self._put(self._own, record)
 
     def local_record(self, record: logging.LogRecord) -> None:
         """A record that the task made in this process: the application has it already."""
-        self._put(self._to_task, restore(safe_fields(record)))
+        self._put(self._to_task, pack(record))
 
-    def remote_record(self, fields: dict[str, object]) -> None:
+    def remote_record(self, packed: bytes) -> None:
         """A record that the task made in a child: for the task's handlers, then for the logger of its own name."""
-        self._put(self._to_both, restore(fields))
+        self._put(self._to_both, packed)
 
-    def _to_task(self, record: logging.LogRecord) -> None:
+    def _own(self, record: logging.LogRecord) -> None:
+        _hand_on(self.logger, record)
+
+    def _to_task(self, packed: bytes) -> logging.LogRecord:
+        record = restore(packed)
         redact(record, self._redaction)
         for handler in self.logger.handlers:
-            if record.levelno >= handler.level:
-                handler.handle(record)
+            _give(handler, record)
+        return record
 
-    def _to_both(self, record: logging.LogRecord) -> None:
-        self._to_task(record)
-        deliver_to_application(record)
+    def _to_both(self, packed: bytes) -> None:
+        _to_application(self._to_task(packed))
 
 
 def redact(record: logging.LogRecord, redaction: Redaction) -> None:
@@ -256,36 +502,52 @@ def redact(record: logging.LogRecord, redaction: Redaction) -> None:
         record.exc_text = redaction.text(record.exc_text)
 
 
-def deliver_to_application(record: logging.LogRecord) -> None:
+def deliver_to_application(packed: bytes, redaction: Redaction) -> None:
     """A child's record to the logger of its own name, subject to its levels, as if it had been made here."""
-    # A task's logger has no name in the registry, and must not get one.
-    is_ours = record.name.startswith(f"{LIBRARY_LOGGER}.")
-    own = logging.getLogger(LIBRARY_LOGGER if is_ours else record.name)
+    record = restore(packed)
+    redact(record, redaction)
+    _to_application(record)
+
+
+def _to_application(record: logging.LogRecord) -> None:
+    own = logging.root.manager.loggerDict.get(record.name)  # A fifth of what `getLogger` takes.
+    if not isinstance(own, logging.Logger):
+        # A task's logger has no name in the registry, and must not get one.
+        is_ours = record.name.startswith(f"{LIBRARY_LOGGER}.")
+        own = logging.getLogger(LIBRARY_LOGGER if is_ours else record.name)
     if own.isEnabledFor(record.levelno):
-        own.handle(record)
+        _hand_on(own, record)
 
 
-class Listener(logging.handlers.QueueListener):
-    """The one thread that writes what children log. What a handler raises costs that record, not the others."""
+#: So long the listener keeps lines that it could write, in seconds, while more of them come.
+_BATCH_S = 0.05
 
-    def __init__(self) -> None:
-        """Wait on a queue of (deliver, record)."""
-        super().__init__(queue.SimpleQueue())
-        self.troubles: list[str] = []
 
-    def handle(self, record: Any) -> None:  # noqa: ANN401  the base class says LogRecord; ours are pairs
-        """Deliver one record."""
-        deliver, made = record
-        try:
-            deliver(made)
-        except Exception as trouble:  # noqa: BLE001  foreign handlers
-            text = f"a log record could not be written: {type(trouble).__name__}: {trouble}"
-            if text not in self.troubles:
-                self.troubles.append(text)
+class Listener:
+    """The one thread that writes what is logged. What goes wrong costs that record, not the others."""
 
-    def put(self, deliver: Callable[[logging.LogRecord], object], record: logging.LogRecord) -> None:
-        """Queue a record; never waits."""
-        self.queue.put_nowait((deliver, record))
+    def __init__(self, redaction: Redaction = DEFAULT_REDACTION) -> None:
+        """Nothing is written before `start`."""
+        # (what delivers it, what is delivered); None ends the thread
+        self._queue: queue.SimpleQueue[tuple[Callable[[Any], object], Any] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self.troubles = Troubles(redaction)
+
+    def put(self, deliver: Callable[[Any], object], what: object) -> None:
+        """Queue a delivery; never waits."""
+        self._queue.put((deliver, what))
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread = threading.Thread(target=self._deliver_all, name="processes-logs", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is queued, then end the thread; safe to repeat."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -296,10 +558,41 @@ class Listener(logging.handlers.QueueListener):
         finally:
             self.start()
 
-    def stop(self) -> None:
-        """Write what is queued, then end the thread; safe to repeat."""
-        if self._thread is not None:
-            super().stop()
+    def _deliver_all(self) -> None:
+        _here.troubles = self.troubles
+        _hear_handlers(1)
+        try:
+            while self._deliver_batch():
+                pass
+        finally:
+            _hear_handlers(-1)
+
+    def _deliver_batch(self) -> bool:
+        """Wait for a delivery, make it and those behind it, and write the files; False where there will be no more."""
+        batch: dict[_LogFile, None] = {}
+        _here.batch = batch
+        item = self._queue.get()
+        until = time.monotonic() + _BATCH_S
+        try:
+            while item is not None:
+                self._deliver(*item)
+                if time.monotonic() >= until:
+                    break
+                item = self._queue.get_nowait()
+        except queue.Empty:
+            pass
+        for file in batch:
+            try:
+                file.write_waiting()
+            except Exception as error:  # noqa: BLE001  the system; or somebody closed its stream
+                self.troubles.note_error(file, error)
+        return item is not None
+
+    def _deliver(self, deliver: Callable[[Any], object], what: object) -> None:
+        try:
+            deliver(what)
+        except BaseException as error:  # noqa: BLE001  foreign code: a filter on a logger, a logger's own class
+            self.troubles.note_error(deliver, error)
 
 
 def task_record(logger: logging.Logger, level: int, message: str, at: float | None = None) -> logging.LogRecord:
@@ -319,83 +612,147 @@ def failure_record(logger: logging.Logger, error: BaseException, data: ErrorData
     return record
 
 
-def output_logger(task_name: str) -> str:
-    """Name of the logger of what a task writes to its output."""
-    return f"{LIBRARY_LOGGER}.{task_name}.output"
+def output_record(task_name: str, line: str) -> bytes:
+    """A line that a task wrote to its output, packed as a record of now."""
+    name = f"{LIBRARY_LOGGER}.{task_name}.output"
+    return pack(logging.LogRecord(name, logging.INFO, "(output)", 0, line, None, None))
 
 
 def snapshot() -> tuple[dict[str, tuple[int, bool, bool]], int]:
     """Levels and switches of every logger, as a child is to have them: (loggers, `logging.disable`)."""
-    loggers = {"": (logging.root.level, True, logging.root.disabled)}
+    loggers = {"": (int(logging.root.level), True, logging.root.disabled)}
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if isinstance(logger, logging.Logger) and (logger.level or not logger.propagate or logger.disabled):
-            loggers[name] = (logger.level, logger.propagate, logger.disabled)
-    return loggers, logging.root.manager.disable
+            # A level may be of an enum of the application's, which the child cannot load yet.
+            loggers[name] = (int(logger.level), bool(logger.propagate), bool(logger.disabled))
+    return loggers, int(logging.root.manager.disable)
 
 
 # ---- the child's side ------------------------------------------------------------------------------------------------
 
 
 class ShippingHandler(logging.Handler):
-    """Turns each record of this process into plain data and sends it off before the logging call returns."""
+    """Turns each record of this process into bytes and sends them off before the logging call returns."""
 
-    def __init__(self, ship: Callable[[dict[str, object]], None]) -> None:
-        """`ship` takes a record's plain fields."""
+    def __init__(self, ship: Callable[[bytes], None]) -> None:
+        """`ship` takes a packed record."""
         super().__init__()
         self._ship = ship
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one record; one that cannot be rendered arrives as text that says so."""
-        self._ship(safe_fields(record))
+        """Send one record; one that cannot be rendered or sent arrives as text that says so, if anything does."""
+        packed = pack(record)
+        try:
+            self._ship(packed)
+        except Exception as error:  # noqa: BLE001  the task's own logging call must not fail for it
+            # Likely too long for the channel, and no descriptor or memory is left for the way around it.
+            try:
+                self._ship(_pack_trouble(record, error))
+            except Exception:  # noqa: BLE001  as above
+                self.handleError(record)
 
 
-def safe_fields(record: logging.LogRecord) -> dict[str, object]:
-    """A record as plain data; one that cannot be rendered becomes one that says so."""
+#: What every record has, in the order of its making, but what is rendered before it is sent.
+_FIELDS = tuple(
+    name
+    for name in vars(logging.LogRecord("", 0, "", 0, "", (), None))
+    if name not in {"msg", "args", "exc_info", "exc_text"}
+)
+_values_of = itemgetter(*_FIELDS)
+
+#: What a record may have beside them that is not sent: what a formatter of this process left.
+_NO_EXTRAS = frozenset({*_FIELDS, "msg", "args", "exc_info", "exc_text", "message", "asctime"})
+
+_MADE = len(_FIELDS) + 4
+
+
+#: A record as plain data: msg, args, exc_text, values of `_FIELDS`, what the user put on it or None, and what was wrong
+#: with it, to be said in the parent, or None: (kind, text).
+_Packed = tuple[str, object, str | None, tuple[object, ...], dict[str, object] | None, tuple[str, str] | None]
+
+
+def pack(record: logging.LogRecord) -> bytes:
+    """
+    A record as bytes that need none of the user's classes to be read.
+
+    Arguments that are no plain scalars are merged into the text, exceptions rendered; a record that cannot be rendered
+    becomes one that says so.
+    """
     try:
-        return record_fields(record)
-    except Exception as trouble:  # noqa: BLE001  foreign arguments
-        shown = record.msg[:1000] if isinstance(record.msg, str) else f"<{type(record.msg).__name__}>"
-        return {
-            "name": record.name,
-            "levelno": record.levelno,
-            "levelname": record.levelname,
-            "msg": f"(this record could not be rendered: {type(trouble).__name__}) {shown}",
-            "args": None,
-            "created": record.created,
-            "msecs": record.msecs,
-        }
+        return pickle.dumps(_packed(record), pickle.HIGHEST_PROTOCOL)
+    except Exception as error:  # noqa: BLE001  foreign arguments
+        return _pack_trouble(record, error)
 
 
-def record_fields(record: logging.LogRecord) -> dict[str, object]:
-    """A record as plain data: arguments that are no plain scalars are merged into the text, exceptions rendered."""
-    fields = {
-        name: value if type(value) in _SCALARS else str(value)
-        for name, value in record.__dict__.items()
-        if name not in _NOT_SENT
-    }
-    args = record.args
-    if isinstance(record.msg, str) and (
-        not args or (type(args) is tuple and all(type(value) in _SCALARS for value in args))
-    ):
-        fields["msg"], fields["args"] = record.msg, args or None
-        if args:
-            record.getMessage()  # A format that does not fit is found here, where it can be said.
-    else:
-        fields["msg"], fields["args"] = record.getMessage(), None
-    if record.exc_info and not record.exc_text:
-        fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
-    return fields
+def _packed(record: logging.LogRecord) -> _Packed:
+    fields = record.__dict__
+    values: tuple[object, ...] = _values_of(fields)
+    if not _PLAIN.issuperset(map(type, values)):
+        values = tuple(map(_plain, values))
+    msg, args = record.msg, record.args
+    if type(msg) is not str or (args and not (type(args) is tuple and _PLAIN.issuperset(map(type, args)))):
+        msg, args = record.getMessage(), None
+    elif args:
+        record.getMessage()  # A format that does not fit is found here, where it can be said.
+    exc_text = record.exc_text
+    if record.exc_info and not exc_text:
+        exc_text = logging.Formatter().formatException(record.exc_info)
+    extras = None
+    if len(fields) != _MADE:
+        extras = {str(name): _plain(value) for name, value in fields.items() if name not in _NO_EXTRAS}
+    return msg, args, exc_text, values, extras, None
 
 
-def line_of(fields: dict[str, object]) -> str:
-    """A record's level and message."""
-    record = restore(fields)
-    return f"{record.levelname} - {record.getMessage()}"
+def _plain(value: object) -> object:
+    """The value, where it is a plain scalar or one by descent; else its text."""
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, int):  # A level of an IntEnum: a handler compares it.
+        return int(value)
+    return float(value) if isinstance(value, float) else str(value)
 
 
-def restore(fields: dict[str, object]) -> logging.LogRecord:
+def _pack_trouble(record: logging.LogRecord, error: Exception) -> bytes:
+    """A record that stands for one that could not be packed or sent."""
+    shown = record.msg[:_SHOWN_MAX] if isinstance(record.msg, str) else f"<{type(record.msg).__name__}>"
+    name = type(error).__name__
+    values = [_plain_or_none(record.__dict__.get(field)) for field in _FIELDS]
+    msg = f"(this record could not be rendered: {name}) {shown}"
+    text = f"{_NOT_RENDERED}: {name}: {text_of(error)[:_SHOWN_MAX]} ({record.pathname}:{record.lineno})"
+    packed: _Packed = msg, None, None, tuple(values), None, (name, text)
+    return pickle.dumps(packed, pickle.HIGHEST_PROTOCOL)
+
+
+def _plain_or_none(value: object) -> object:
+    try:
+        return _plain(value)
+    except Exception:  # noqa: BLE001  foreign
+        return None
+
+
+def restore(packed: bytes) -> logging.LogRecord:
     """The record again, in the parent."""
-    return logging.makeLogRecord(fields)
+    msg, args, exc_text, values, extras, trouble = pickle.loads(packed)
+    fields = dict(zip(_FIELDS, values, strict=True))
+    fields["msg"], fields["args"], fields["exc_info"], fields["exc_text"] = msg, args, None, exc_text
+    if extras:
+        fields.update(extras)
+    if logging.getLogRecordFactory() is logging.LogRecord:
+        record = logging.LogRecord.__new__(logging.LogRecord)  # Its `__init__` looks up what is in the fields.
+        record.__dict__ = fields
+    else:
+        record = logging.makeLogRecord(fields)  # What the application adds to every record is on this one too.
+    if record.levelname.startswith("Level "):  # The parent may know its name.
+        record.levelname = logging.getLevelName(record.levelno)
+    if trouble is not None and _here.troubles is not None:
+        _here.troubles.note((_NOT_RENDERED, trouble[0]), trouble[1])
+    return record
+
+
+def line_of(packed: bytes) -> str:
+    """A record's level and message."""
+    record = restore(packed)
+    return f"{record.levelname} - {record.getMessage()}"
 
 
 def take_over(
@@ -424,20 +781,11 @@ def take_over(
 # ---- sequential and thread mode --------------------------------------------------------------------------------------
 
 
-class _Current(threading.local):
-    """The task that runs in this thread, if one does."""
-
-    destination: Destination | None = None
-
-
-_current = _Current()
-
-
 class _ThreadHandler(logging.Handler):
     """Hands a record to the task of the thread that made it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        destination = _current.destination
+        destination = _here.destination
         # What was logged on the task's own logger has reached its handlers before it came here.
         if destination is not None and record.name != destination.logger.name:
             destination.local_record(record)
@@ -520,11 +868,12 @@ def _application_handlers() -> list[logging.Handler]:
 @contextlib.contextmanager
 def records_of(destination: Destination | None) -> Iterator[None]:
     """Within this, records made by this thread are the task's."""
-    before, _current.destination = _current.destination, destination
+    before = _here.destination, _here.troubles
+    _here.destination, _here.troubles = destination, None if destination is None else destination.troubles
     try:
         yield
     finally:
-        _current.destination = before
+        _here.destination, _here.troubles = before
 
 
 def application_listens() -> bool:

@@ -14,7 +14,6 @@ import ctypes
 import fcntl
 import os
 import sys
-import time
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -137,17 +136,3 @@ def _parts(line: bytes) -> Iterator[str]:
 
 def _text(line: bytes) -> str:
     return line.removesuffix(b"\r").decode("utf-8", "backslashreplace")
-
-
-def record_fields(name: str, line: str) -> dict[str, object]:
-    """A line as the fields of a log record, of INFO, made now."""
-    now = time.time()
-    return {
-        "name": name,
-        "levelno": 20,
-        "levelname": "INFO",
-        "msg": line,
-        "args": None,
-        "created": now,
-        "msecs": now % 1 * 1000,
-    }

@@ -28,6 +28,9 @@ _ANYWHERE = (
 #: Words of a name that do: as a part of a longer word they mean something else (tokenizer).
 _WORDS = ("token", "cookie", "dsn", "pwd")
 
+#: One of these, or a name that a Process adds, is in every ASCII text that `Redaction.hint` finds something in.
+_TRACES = ("pass", "secret", "credential", "authorization", "key", *_WORDS, "://", "bearer")
+
 #: What tells nobody anything, whatever the name: that there was no password is worth knowing.
 _NO_SECRETS = frozenset({"None", "True", "False", "''", "b''"})
 
@@ -51,6 +54,8 @@ class Redaction(NamedTuple):
     assigned: re.Pattern[str] | None
     #: Finds whether a text may hold a secret at all: most hold none, and one look is enough.
     hint: re.Pattern[str] | None
+    #: In lower case, one of what every ASCII text has that `hint` finds something in; empty where that is not known.
+    traces: tuple[str, ...] = ()
 
     def is_secret(self, name: str) -> bool:
         """Whether the value of that name is not to be shown."""
@@ -58,13 +63,27 @@ class Redaction(NamedTuple):
 
     def text(self, text: str) -> str:
         """The text without what looks like a secret."""
-        if self.hint is None or self.assigned is None or self.hint.search(text) is None:
+        if self.hint is None or self.assigned is None or not self._has_trace(text) or self.hint.search(text) is None:
             return text
         text = _PRIVATE_KEY.sub(REDACTED, text)
         text = _URL_PASSWORD.sub(rf"\1{REDACTED}@", text)
         text = _BEARER.sub(rf"\1 {REDACTED}", text)
         text = self.assigned.sub(rf"\1{REDACTED}", text)
         return _UNQUOTED.sub(rf"\1{REDACTED}", text)
+
+    def _has_trace(self, text: str) -> bool:
+        """
+        Whether to search for the hint at all, which at every position tries every word, in either case: ten times this.
+
+        Only ASCII: elsewhere a pattern that ignores case finds more than `lower` makes equal: a kelvin sign is a k.
+        """
+        if not self.traces or not text.isascii():
+            return True
+        lowered = text.lower()
+        for trace in self.traces:  # noqa: SIM110  `any` over a generator costs as much again
+            if trace in lowered:
+                return True
+        return False
 
     def value(self, name: str, text: str) -> str:
         """What is shown of a value: `text` is its repr."""
@@ -86,6 +105,7 @@ def redaction_of(rule: bool | tuple[str, ...]) -> Redaction:
         re.compile(rf"(?i){found}"),
         re.compile(rf"""(?i)({found}[\w-]{{0,40}}['"]?\]?\s{{0,4}}[=:]\s{{0,4}}){_QUOTED}""", re.DOTALL),
         re.compile(rf"(?i){'|'.join(parts)}|{words}|://|bearer|PRIVATE KEY"),
+        (*_TRACES, *(name.lower() for name in names)) if all(name.isascii() for name in names) else (),
     )
 
 

@@ -166,18 +166,21 @@ class _Run:
         self._records = [TaskRecord() for _ in plan.specs]
         self._outcome = Outcome(self._records, clock_offset=logs.wall_clock_offset())
         self._placed: dict[int, StartAttempt] = {}  # {attempt id: its command}, until it has ended
-        self._last_records: dict[int, deque[dict[str, object]]] = {}  # {attempt id: what it logged last}
-        self._listener = logs.Listener()
-        offset, redaction = self._outcome.clock_offset, redaction_of(plan.redact)
-        self._redaction = redaction
+        self._last_records: dict[int, deque[bytes]] = {}  # {attempt id: what it logged last}
+        self._redaction = redaction_of(plan.redact)
+        self._listener = logs.Listener(self._redaction)
         self._destinations = [
-            None if logger is None else logs.Destination(logger, spec.name, self._listener.put, offset, redaction)
+            None if logger is None else self._destination(logger, spec.name)
             for logger, spec in zip(plan.loggers, plan.specs, strict=True)
         ]
         self._slots = 0
         self._interrupts = interrupts
         self._is_interrupted = False  # the scheduler knows of it
         self._is_lost = False  # the backend cannot go on, or nobody waits for what it has to tell
+
+    def _destination(self, logger: logging.Logger, name: str) -> logs.Destination:
+        listener, offset = self._listener, self._outcome.clock_offset
+        return logs.Destination(logger, name, listener.put, offset, self._redaction, listener.troubles)
 
     def run(self) -> Outcome:
         self._backend.wakeup = self._interrupts.wakeup
@@ -193,7 +196,7 @@ class _Run:
         finally:
             self._backend.close()
             self._interrupts.patiently(self._listener.stop)
-        self._outcome.warnings += self._listener.troubles
+        self._outcome.warnings += self._listener.troubles.texts
         return self._outcome
 
     def _open(self) -> None:
@@ -247,6 +250,9 @@ class _Run:
     def _take_in(self, event: BackendEvent, scheduler: Scheduler, now: float) -> None:
         """Keep what the report will need, then let the scheduler decide."""
         match event:  # Without captures: see Scheduler.handle.
+            case RecordLogged():  # First: where tasks log, most are of this kind.
+                self._deliver_record(event.attempt_id, event.record)
+                return
             case AttemptSucceeded():
                 record = self._records[self._placed.pop(event.attempt_id).task]
                 self._last_records.pop(event.attempt_id, None)
@@ -264,9 +270,6 @@ class _Run:
                 if destination is not None:
                     destination.announce(event.at)
                 return
-            case RecordLogged():
-                self._deliver_record(event.attempt_id, event.record)
-                return
             case TroubleSeen():
                 self._outcome.warnings.append(event.text)
                 return
@@ -275,17 +278,22 @@ class _Run:
                 self._outcome.broken = self._outcome.broken or event.error
         self._carry_out(scheduler.handle(event, now))
 
-    def _deliver_record(self, attempt_id: int, fields: dict[str, object]) -> None:
+    def _deliver_record(self, attempt_id: int, packed: bytes) -> None:
         placed = self._placed.get(attempt_id)
-        destination = self._destinations[placed.task] if placed is not None else None
+        destination = None
         if placed is not None:
-            self._last_records.setdefault(attempt_id, deque(maxlen=LAST_LINES)).append(fields)
+            destination = self._destinations[placed.task]
+            last = self._last_records.get(attempt_id)
+            if last is None:
+                last = self._last_records[attempt_id] = deque(maxlen=LAST_LINES)
+            last.append(packed)
         if destination is None:
-            record = logs.restore(fields)
-            logs.redact(record, self._redaction)
-            self._listener.put(logs.deliver_to_application, record)
+            self._listener.put(self._to_application, packed)
         else:
-            destination.remote_record(fields)
+            destination.remote_record(packed)
+
+    def _to_application(self, packed: bytes) -> None:
+        logs.deliver_to_application(packed, self._redaction)
 
     # ---- commands ----------------------------------------------------------------------------------------------------
 
@@ -351,7 +359,7 @@ class _Run:
         call, failure = self._plan.calls[task], failed.failure
         args, kwargs = bind(call.args, call.kwargs, self._injected(call, failure))
         last = self._last_records.pop(failed.attempt_id, ())
-        lines = tuple(self._redaction.text(logs.line_of(fields)) for fields in last) if failed.error is not None else ()
+        lines = tuple(self._redaction.text(logs.line_of(packed)) for packed in last) if failed.error is not None else ()
         return ErrorData(
             task_name=call.name,
             function=name_of(call.func),

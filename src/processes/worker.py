@@ -325,9 +325,9 @@ class _Worker:
             raise LookupError(msg)
         return known
 
-    def _ship_record(self, fields: dict[str, object]) -> None:
+    def _ship_record(self, packed: bytes) -> None:
         self._tell_output()
-        self._send(wire.encode_plain(wire.LOGGED, self._attempt_id, fields))
+        self._send(wire.encode_plain(wire.LOGGED, self._attempt_id, packed))
 
     def _send_outcome(self, encoded: tuple[bytes, Sequence[int]], measure: Measure) -> None:
         """Put it into the page if it is short, and tell of it soon."""

@@ -12,9 +12,7 @@ import pytest
 
 from processes import Process, Task, TaskDependency
 from support.gate import Gate, pass_gate
-
-#: Line format of 7.0.4: local time, logger, level, message.
-LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) - (\S+) - ([A-Z]+) - (.*)")
+from support.logs import LINE, Keeper, told
 
 CONTEXT_KEYS = {
     "task_name",
@@ -27,20 +25,6 @@ CONTEXT_KEYS = {
     "traced_vars",
     "traced_vars_location",
 }
-
-
-class Keeper(logging.Handler):
-    """Keeps the records it gets."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-    def messages(self) -> list[tuple[str, str]]:
-        return [(record.levelname, record.getMessage()) for record in self.records]
 
 
 @pytest.fixture(autouse=True)
@@ -140,12 +124,6 @@ def log_number(number: int) -> None:
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------
-
-
-def told(path: Path) -> list[tuple[str, str]]:
-    """Level and message of each line."""
-    matches = [LINE.fullmatch(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [(match[3], match[4]) for match in matches if match]
 
 
 def run(mode: str | None, *tasks: Task) -> None:

@@ -18,7 +18,7 @@ from processes.logs import (
     TaskLogger,
     failure_record,
     file_handler,
-    record_fields,
+    pack,
     records_of,
     restore,
     task_record,
@@ -325,8 +325,7 @@ def test_task_record_has_the_instant_it_is_given() -> None:
 
 def shipped(made: logging.LogRecord) -> logging.LogRecord:
     """The record as the parent gets it."""
-    fields = record_fields(made)
-    return restore(pickle.loads(pickle.dumps(fields)))
+    return restore(pack(made))
 
 
 @pytest.mark.parametrize(
@@ -389,10 +388,10 @@ def test_record_that_cannot_be_rendered_says_so(
     message: object, args: tuple[object, ...], extra: dict[str, Any], cause: str
 ) -> None:
     """The call that logged it does not fail, and the file shows that there was something."""
-    sent: list[dict[str, object]] = []
+    sent: list[bytes] = []
     ShippingHandler(sent.append).handle(record(message, *args, **extra))
-    (fields,) = sent
-    again = restore(pickle.loads(pickle.dumps(fields)))
+    (packed,) = sent
+    again = restore(packed)
     assert f"could not be rendered: {cause}" in again.getMessage()
     assert (again.name, again.levelno) == ("app", logging.INFO)
 
@@ -412,12 +411,12 @@ def test_destination_delivers_to_task_and_application(root: logging.Logger) -> N
     logger.addHandler(task)
     root.addHandler(application)
     destination = Destination(logger, "load", deliver_at_once, 0.0)
-    destination.remote_record(record_fields(record("info")))
-    destination.remote_record(record_fields(record("loud", level=logging.ERROR)))
+    destination.remote_record(pack(record("info")))
+    destination.remote_record(pack(record("loud", level=logging.ERROR)))
     assert task.texts == ["info", "loud"]
     assert application.texts == ["loud"]
     logging.getLogger("app").setLevel(logging.INFO)
-    destination.remote_record(record_fields(record("now wanted")))
+    destination.remote_record(pack(record("now wanted")))
     assert application.texts == ["loud", "now wanted"]
 
 
@@ -430,7 +429,7 @@ def test_listener_writes_all_in_order() -> None:
     listener.stop()
     listener.stop()
     assert keeper.texts == [str(number) for number in range(100)]
-    assert listener.troubles == []
+    assert listener.troubles.texts == []
 
 
 def test_listener_survives_what_a_handler_raises() -> None:
@@ -446,7 +445,7 @@ def test_listener_survives_what_a_handler_raises() -> None:
         listener.put(deliver, record("text"))
     listener.stop()
     assert keeper.texts == ["text"]
-    assert listener.troubles == ["a log record could not be written: OSError: the disk is full"]
+    assert listener.troubles.texts == ["a log record could not be written: OSError: the disk is full (2 records)"]
 
 
 # ---- sequential and thread mode --------------------------------------------------------------------------------------
@@ -547,9 +546,9 @@ def test_records_of_may_be_nested() -> None:
     outer, inner = task_and_keeper(), task_and_keeper()
     with records_of(outer[0]):
         with records_of(inner[0]):
-            assert logs._current.destination is inner[0]
-        assert logs._current.destination is outer[0]
-    assert logs._current.destination is None
+            assert logs._here.destination is inner[0]
+        assert logs._here.destination is outer[0]
+    assert logs._here.destination is None
 
 
 def test_snapshot_tells_what_differs_from_the_default(root: logging.Logger) -> None:

@@ -77,6 +77,20 @@ def test_rule_can_be_extended() -> None:
     assert DEFAULT.value("customer_iban", "'DE00'") == "'DE00'"
 
 
+@pytest.mark.parametrize("name", ["IBAN", "stra\u00dfe", "a.b"])
+def test_added_name_is_found_in_every_case(name: str) -> None:
+    """Also where letters are none of ASCII's."""
+    rule = redaction_of((name,))
+    for text in (name, name.lower(), name.capitalize(), f"x_{name}_y"):
+        assert rule.text(f"{text}='{SECRET}'") == f"{text}={REDACTED}"
+
+
+@pytest.mark.parametrize("name", ["pa\u017f\u017fword", "api\u212aey", "to\u212aen"])
+def test_name_in_letters_that_only_ignoring_case_makes_equal_is_found(name: str) -> None:
+    """A long s is an s, the sign for kelvin a k: the quick look that spares the long one must not miss them."""
+    assert DEFAULT.text(f"{name}='{SECRET}'") == f"{name}={REDACTED}"
+
+
 def test_rule_can_be_switched_off() -> None:
     """Then everything is shown."""
     rule = redaction_of(False)

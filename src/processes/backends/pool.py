@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from processes import blob, keeper, logs, output, usage, wire
+from processes import blob, keeper, logs, usage, wire
 from processes.attempt import Profile, is_retryable
 from processes.backends.base import Backend, Job
 from processes.blob import MemoryFile, Value
@@ -757,8 +757,7 @@ class PoolBackend(Backend):
             return
         for line in placed.output.lines(until, is_last=is_last):
             self._report_start(child, placed.attempt_id)
-            fields = output.record_fields(logs.output_logger(placed.call.name), line)
-            self._events.append(RecordLogged(placed.attempt_id, fields))
+            self._events.append(RecordLogged(placed.attempt_id, logs.output_record(placed.call.name, line)))
 
     def _handle_other(self, child: Child, message: Message) -> None:
         if message.kind == wire.READY:
