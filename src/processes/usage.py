@@ -61,6 +61,8 @@ class OwnUsage:
 
     def __init__(self) -> None:
         """Keep statm open; a process without /proc reads zero resident bytes and resets nothing."""
+        #: Whether somebody has closed the descriptor of statm, or put another file in its place.
+        self.is_cut_off = False
         self._statm = -1
         with contextlib.suppress(OSError):
             self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
@@ -82,7 +84,8 @@ class OwnUsage:
     def _resident(self) -> int:
         try:
             return int(os.pread(self._statm, 64, 0).split(b" ", 2)[1]) * _PAGE_SIZE
-        except (OSError, IndexError, ValueError):  # A task closed the descriptor, or it is another file by now.
+        except (OSError, IndexError, ValueError):
+            self.is_cut_off = self._statm >= 0
             return 0
 
 
