@@ -191,6 +191,8 @@ class _Worker:
             left = workplace.put_back(seconds)
             if left:
                 self._retire(attempt_id, left)
+            if workplace.has_reaped:  # The CPU of those processes is not the next attempt's.
+                self._last = self._usage.read()
 
     def _retire(self, attempt_id: int, left: str) -> NoReturn:
         """Say what the attempt left, and begin nothing more: the parent kills this process."""
@@ -238,10 +240,11 @@ class _Worker:
         if os.getpid() != self._pid:  # The task forked and came back on both sides: only one of them is the worker.
             os._exit(0)
         _flush_output()
-        now = self._last = self._usage.read()
+        ended_at = monotonic()
+        now = self._last = self._usage.read(ended_at - started_at)
         measure = Measure(
             started_at,
-            monotonic(),
+            ended_at,
             None,
             now.cpu_user - start.cpu_user,
             now.cpu_system - start.cpu_system,
@@ -254,7 +257,7 @@ class _Worker:
             fields, retryable, exception = tuple(failed.failure), failed.retryable, failed.exception
             self._send(wire.encode_failure(attempt_id, measure, now.resident, fields, exception, retryable=retryable))
         self._attempt_id = 0
-        return measure.ended_at - started_at
+        return ended_at - started_at
 
     def _attempt(self, message: Message, workplace: Workplace) -> tuple[Value, _Failed | None]:
         """The result as a value, or what was raised."""

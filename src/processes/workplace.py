@@ -27,12 +27,25 @@ from processes.failure import text_of
 from processes.watched import CLOSED, GRACE_S, LAZY, LeftBehindError, counted, parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from processes.usage import OwnUsage
+    from processes.watched import Part
 
-#: No process can be started in less time, in seconds: a fork of Python takes over 100 us. Who took less left none.
-_START_TAKES_S = 0.000_03
+
+class _Looks:
+    """Looks at several parts, and what they should give."""
+
+    def __init__(self, parts_: Sequence[Part], noted: Sequence[object]) -> None:
+        self._looks = [part.look for part in parts_]
+        self._noted = list(noted)
+
+    def differ(self) -> bool:
+        """Whether one of them gives something else."""
+        try:
+            return [look() for look in self._looks] != self._noted
+        except Exception:  # noqa: BLE001  a closed descriptor, a deleted attribute, a comparison of the user's
+            return True
 
 
 class Workplace:
@@ -48,20 +61,16 @@ class Workplace:
             is_fork: Whether this process is a copy of the caller.
         """
         self._parts = parts(page_fd, own_usage, is_fork=is_fork)
-        self._looks: list[Callable[[], object]] = []  # one for each part, for speed
-        self._noted: list[object] = []  # what each look should give
-        self._lazy: set[str] = set()  # modules whose state is looked at once they are imported
+        self._lazy: set[str] = set()  # modules of which something is looked at since they were imported
         self._spared: set[int] = set()  # processes that were there before
+        #: Whether processes that the last attempt left had ended and were reaped.
+        self.has_reaped = False
         self.note()
 
     def note(self) -> None:
         """From now on, things are to be as they are now."""
-        for name, make in LAZY.items():
-            if name in sys.modules and name not in self._lazy:
-                self._lazy.add(name)
-                self._parts.append(make())
-        self._noted = [part.note() for part in self._parts]
-        self._looks = [part.look for part in self._parts]
+        self._parts += self._new_parts()
+        self._keep([part.note() for part in self._parts])
         self._spared = set(usage.descendants(os.getpid()))
 
     def put_back(self, seconds: float) -> str:
@@ -71,48 +80,56 @@ class Workplace:
         Returns:
             What the task left that cannot be put back, to follow on its name; "" where there is nothing.
         """
+        self.has_reaped = False
         try:
-            try:
-                is_same = [look() for look in self._looks] == self._noted
-            except Exception:  # noqa: BLE001  a closed descriptor, a deleted attribute, a comparison of the user's
-                is_same = False
-            found = [] if is_same else self._look_closer()
-            if seconds > _START_TAKES_S and _has_children():
+            if seconds <= usage.START_TAKES_S:  # It left no process.
+                return " and ".join(self._look_closer()) if self._usual.differ() else ""
+            found = self._look_closer() if self._usual.differ() or self._rare.differ() else []
+            if _has_children():
                 found += self._clear_children()
-        except BaseException as error:  # noqa: BLE001  a handler of the task's that came now
+            return " and ".join(found)
+        except BaseException as error:  # noqa: BLE001  a handler of the task's that was called here
             return f"left its child in a state that cannot be put back ({text_of(error)})"
-        return " and ".join(dict.fromkeys(found))
+
+    def _keep(self, noted: list[object]) -> None:
+        both = list(zip(self._parts, noted, strict=True))
+        self._noted = noted  # what a look at each part should give
+        usual = [(part, expected) for part, expected in both if not part.is_rare]
+        rare = [(part, expected) for part, expected in both if part.is_rare]
+        self._usual = _Looks([part for part, _ in usual], [expected for _, expected in usual])
+        self._rare = _Looks([part for part, _ in rare], [expected for _, expected in rare])
 
     def _look_closer(self) -> list[str]:
         """Put back part by part; returns what cannot be."""
         found: list[str] = []
+        noted = list(self._noted)
         for place, part in enumerate(self._parts):
             try:
-                if not _is_same(part.look, self._noted[place]):
-                    self._noted[place] = part.mend()
-                    if not _is_same(part.look, self._noted[place]):
+                if not _is_same(part.look, noted[place]):
+                    noted[place] = part.mend()
+                    if not _is_same(part.look, noted[place]):
                         found.append(f"changed {part.name} of its child for good")
             except LeftBehindError as left:
                 found.append(str(left))
             except Exception as error:  # noqa: BLE001  what it met is the task's doing
                 is_closed = isinstance(error, OSError) and error.errno == errno.EBADF
                 found.append(CLOSED if is_closed else f"spoiled {part.name} of its child ({text_of(error)})")
-        self._look_at_new_modules()
-        return found
+        for part in self._new_parts():  # What the task imported stays; what it changed in it does not.
+            part.reset()
+            self._parts.append(part)
+            noted.append(part.note())
+        self._keep(noted)
+        return list(dict.fromkeys(found))
 
-    def _look_at_new_modules(self) -> None:
-        """What the task imported stays; what it changed in it does not."""
-        for name, make in LAZY.items():
-            if name in sys.modules and name not in self._lazy:
-                self._lazy.add(name)
-                part = make()
-                part.reset()
-                self._parts.append(part)
-                self._looks.append(part.look)
-                self._noted.append(part.note())
+    def _new_parts(self) -> list[Part]:
+        """Those of modules that were imported meanwhile."""
+        new = [name for name in LAZY if name in sys.modules and name not in self._lazy]
+        self._lazy.update(new)
+        return [LAZY[name]() for name in new]
 
     def _clear_children(self) -> list[str]:
         """Reap those that have ended and wait a moment for those that may be about to; returns what is left."""
+        self.has_reaped = True
         limit = time.monotonic() + GRACE_S
         while True:
             left = _living_children(self._spared)
