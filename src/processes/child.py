@@ -112,6 +112,7 @@ class Child:
         self.check_at = math.inf  # when to look at the page next, CLOCK_MONOTONIC
         self.is_long = False  # its first attempt has run for a while: nothing is placed behind it
         self.made = 0  # attempts that ended here
+        self.last_task = ""  # whose the last of them was
         self.ready_private = 0  # memory when first ready, in bytes: its own, and resident
         self.ready_resident = 0
         self.resident = 0

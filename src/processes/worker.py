@@ -11,27 +11,29 @@ import contextlib
 import contextvars
 import ctypes
 import errno
-import faulthandler
 import gc
 import os
 import select
 import signal
+import socket
 import sys
 import traceback
 
 # What `signal.signal` wraps: twice an attempt 0.4 us instead of 5, which that takes to make an enum of the old handler.
 from _signal import signal as _set_handler  # type: ignore[import-not-found]
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from processes import blob, failure, logs, wire
 from processes.attempt import Profile, bind, call, is_retryable
 from processes.exceptions import UnpicklableError
 from processes.failure import Failure, let_go, text_of
 from processes.output import Capture
-from processes.page import MESSAGE_MAX, STACK_SIGNAL
+from processes.page import MESSAGE_MAX
 from processes.redaction import redaction_of
 from processes.usage import Measure, OwnUsage, private_bytes
+from processes.watched import out_of_reach, tell_stacks
+from processes.workplace import Workplace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -99,13 +101,6 @@ def redirect(descriptor: int, target: int) -> None:
         os.dup2(target, descriptor)
 
 
-def _tell_stacks(page_fd: int) -> None:
-    """Write Python's stacks behind the page: when this process crashes, and when its parent asks."""
-    os.lseek(page_fd, 0, os.SEEK_END)
-    faulthandler.enable(page_fd)
-    faulthandler.register(STACK_SIGNAL, page_fd)
-
-
 def main(channel: Channel, page: Page, page_fd: int, tokens: int, setup: Setup, keeper_pid: int) -> None:
     """
     Set this process up as a worker and serve until it is killed.
@@ -124,12 +119,14 @@ def main(channel: Channel, page: Page, page_fd: int, tokens: int, setup: Setup, 
     if os.getppid() != keeper_pid:  # It died before the line above.
         os._exit(1)
     reset_signals()
-    _tell_stacks(page_fd)
+    channel.socket = socket.socket(fileno=out_of_reach(channel.socket.detach()))
+    page_fd, tokens = out_of_reach(page_fd), out_of_reach(tokens)
+    tell_stacks(page_fd)
     redirect(2, setup.startup_stderr)
     sys.argv = list(setup.sys_argv)
     _reseed()
     # What the caller had in its context a fork has too.
-    contextvars.Context().run(_Worker(channel, page, tokens, setup).serve)
+    contextvars.Context().run(_Worker(channel, page, page_fd, tokens, setup).serve)
 
 
 def _reseed() -> None:
@@ -143,10 +140,12 @@ def _reseed() -> None:
 class _Worker:
     """One worker's state."""
 
-    def __init__(self, channel: Channel, page: Page, tokens: int, setup: Setup) -> None:
+    def __init__(self, channel: Channel, page: Page, page_fd: int, tokens: int, setup: Setup) -> None:
         self._channel = channel
         self._page = page
+        self._page_fd = page_fd
         self._tokens = tokens
+        self._inodes = self._own_inodes()
         self._taken = 0  # jobs that were taken from the page
         self._untold = 0  # outcomes in the page, if the parent has not been told of all of them
         self._untold_since = 0.0
@@ -165,15 +164,24 @@ class _Worker:
         logs.take_over(setup.loggers, setup.logging_disabled, handler, wants_info=setup.wants_info)
         if not self._initialize():
             return
-        gc.collect()
-        self._last = self._usage.read()
         _flush_output()
         redirect(2, self._setup.real_stderr)
-        self._send(wire.encode_plain(wire.READY, 0, self._pid, private_bytes(self._pid), self._last.resident))
-        poll = select.poll()
-        poll.register(self._tokens, select.POLLIN)
         # A SIGINT between two attempts is nobody's.
         _set_handler(signal.SIGINT, _ignore)
+        workplace = Workplace(self._page_fd, self._usage, is_fork=setup.start_method == "fork")
+        gc.collect()
+        self._last = self._usage.read()
+        self._send(wire.encode_plain(wire.READY, 0, self._pid, private_bytes(self._pid), self._last.resident))
+        try:
+            self._serve_jobs(workplace)
+        except (OSError, EOFError):
+            if self._own_inodes() != self._inodes:
+                self._page.say_cut_off()
+            raise
+
+    def _serve_jobs(self, workplace: Workplace) -> None:
+        poll = select.poll()
+        poll.register(self._tokens, select.POLLIN)
         while True:
             try:
                 os.eventfd_read(self._tokens)
@@ -183,7 +191,28 @@ class _Worker:
                 continue
             attempt_id, datagram = self._page.job(self._taken)
             self._taken += 1
-            self._serve_job(wire.message_of(datagram) if datagram else self._receive(attempt_id))
+            seconds = self._serve_job(wire.message_of(datagram) if datagram else self._receive(attempt_id), workplace)
+            # Only now: nothing is left of the attempt's values, whose descriptors may have the numbers of others.
+            left = workplace.put_back(seconds)
+            if left:
+                self._retire(attempt_id, left)
+            if workplace.has_reaped:  # The CPU of those processes is not the next attempt's.
+                self._last = self._usage.read()
+
+    def _retire(self, attempt_id: int, left: str) -> NoReturn:
+        """Say what the attempt left, and begin nothing more: the parent kills this process."""
+        self._send(wire.encode_plain(wire.SPOILED, attempt_id, left))
+        while True:
+            with contextlib.suppress(BaseException):  # What the task left may send signals.
+                signal.pause()
+
+    def _own_inodes(self) -> list[int]:
+        """What the descriptors mean by which this process reaches its parent."""
+        inodes = []
+        for descriptor in (self._channel.socket.fileno(), self._page_fd, self._tokens):
+            with contextlib.suppress(OSError):
+                inodes.append(os.fstat(descriptor).st_ino)
+        return inodes
 
     def _receive(self, attempt_id: int) -> Message:
         """The job that comes by the channel; those before it were taken back after they had been sent."""
@@ -205,21 +234,23 @@ class _Worker:
             return False
         return True
 
-    def _serve_job(self, message: Message) -> None:
+    def _serve_job(self, message: Message, workplace: Workplace) -> float:
+        """Make an attempt; returns the seconds that it took."""
         start = self._last
         self._usage.forget_peak(start)
         started_at = monotonic()
         self._attempt_id = attempt_id = message.id
         self._page.write(attempt_id, started_at, start.cpu_user, start.cpu_system, start.resident)
-        value, failed = self._attempt(message)
+        value, failed = self._attempt(message, workplace)
         if os.getpid() != self._pid:  # The task forked and came back on both sides: only one of them is the worker.
             os._exit(0)
         _flush_output()
         self._end_output()
-        now = self._last = self._usage.read()
+        ended_at = monotonic()
+        now = self._last = self._usage.read(ended_at - started_at)
         measure = Measure(
             started_at,
-            monotonic(),
+            ended_at,
             None,
             now.cpu_user - start.cpu_user,
             now.cpu_system - start.cpu_system,
@@ -232,8 +263,9 @@ class _Worker:
             fields, retryable, exception = tuple(failed.failure), failed.retryable, failed.exception
             self._send(wire.encode_failure(attempt_id, measure, now.resident, fields, exception, retryable=retryable))
         self._attempt_id = 0
+        return ended_at - started_at
 
-    def _attempt(self, message: Message) -> tuple[Value, _Failed | None]:
+    def _attempt(self, message: Message, workplace: Workplace) -> tuple[Value, _Failed | None]:
         """The result as a value, or what was raised."""
         if message.is_cut:
             error = OSError(errno.EMFILE, "the child has no descriptor left for the values it was sent")
@@ -245,6 +277,7 @@ class _Worker:
         try:
             try:
                 _set_handler(signal.SIGINT, signal.default_int_handler)
+                modules = len(sys.modules)
                 profile = self._profile(job)
                 if profile.capture_output:
                     self._begin_output()
@@ -252,6 +285,8 @@ class _Worker:
                 stage = "its arguments were loaded in the child"
                 args, kwargs = _arguments(job, injected)
                 stage = ""
+                if len(sys.modules) != modules:
+                    workplace.note()
                 result = contextvars.copy_context().run(call, function, args, kwargs)
                 del args, kwargs
                 injected.clear()
@@ -272,6 +307,8 @@ class _Worker:
         What comes later runs code of the user's (`__str__`, `__repr__`, `__reduce__`): if that hangs or ends this
         process, what was told stands.
         """
+        if os.getpid() != self._pid:  # A fork that the task made and that raised: it has nothing to say.
+            os._exit(1)
         found = failure.Capture(error, profile.frame_filter, redaction_of(profile.redact))
         retryable = is_retryable(error, profile.retry_on)
         if not found.is_plain:

@@ -59,6 +59,7 @@ from processes.output import Reader
 from processes.preflight import Packer
 from processes.spec import name_of, require, require_callable, require_int
 from processes.usage import Measure
+from processes.watched import CLOSED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -235,6 +236,7 @@ class PoolBackend(Backend):
         self._startup_stderr = self._real_stderr = -1
         self._is_broken = False
         self._oom_kills: int | None = None  # of the system, when the run began
+        self._spoilers: set[str] = set()  # tasks of which was said what they left
 
     # ---- the promise -------------------------------------------------------------------------------------------------
 
@@ -765,6 +767,17 @@ class PoolBackend(Backend):
         elif message.kind == wire.UNFIT:
             (text,) = wire.decode_plain(message)
             self._break(WorkerStartError("the pool's initializer failed", stderr=str(text)))
+        elif message.kind == wire.SPOILED and not child.is_dying:
+            (text,) = wire.decode_plain(message)
+            self._take_back(child)  # It begins nothing more, so this is all it has.
+            child.kill()
+            self._say_spoiled(child, str(text))
+
+    def _say_spoiled(self, child: Child, left: str) -> None:
+        """Warn of the task that spoiled its child, once however often it does."""
+        if child.last_task not in self._spoilers:
+            self._spoilers.add(child.last_task)
+            self._events.append(TroubleSeen(f"task {child.last_task!r} {left}: its child was replaced"))
 
     def _handle_cut(self, child: Child, message: Message) -> None:
         """What came had descriptors that this process had no room for: it is lost, and whose it was is known."""
@@ -794,6 +807,7 @@ class PoolBackend(Backend):
         if placed.output is not None:
             self._close_output(child, placed, placed.output_end)
         child.made += 1
+        child.last_task = placed.call.name
         child.is_long = False
         self._false_starts = 0
         self._count_duration(measure.ended_at - measure.started_at)
@@ -946,6 +960,8 @@ class PoolBackend(Backend):
             self._blame(child, placed, status, Measure(since, monotonic(), child.pid, *cpu, peak, None, "wait4"))
         elif child.made == 0 and not child.is_dying:
             self._false_starts += 1
+        elif child.page.is_cut_off and not child.is_dying:
+            self._say_spoiled(child, CLOSED)
         self._return_all(child)
         self._remove(child)
         if self._false_starts > 1:
@@ -973,11 +989,16 @@ class PoolBackend(Backend):
                 pid=child.pid,
                 seconds=seconds,
                 peak_memory=measure.peak_memory,
-                hint=self._evidence() if status == -_SIGKILL else "",
+                hint=self._hint(child, status),
             )
             stack = read_stack(child.crash_stacks(), "The task's Python stack when it crashed:")
         retryable = is_retryable(error, call.retry_on)
         self._events.append(AttemptFailed(placed.attempt_id, of_error(error, stack), retryable, measure, error))
+
+    def _hint(self, child: Child, status: int) -> str:
+        if child.page.is_cut_off:
+            return "The task had closed descriptors that it had not opened, so that its child could tell nothing more."
+        return self._evidence() if status == -_SIGKILL else ""
 
     def _evidence(self) -> str:
         """Who sent a SIGKILL that nobody here sent: the kernel counts those of its out-of-memory killer."""
