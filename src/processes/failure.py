@@ -51,6 +51,9 @@ SOURCE_CHARS_MAX = 500
 _BUILTIN_STR = frozenset({kind.__str__ for kind in (BaseException, KeyError, OSError, ImportError)})
 _PLAIN_ARGS = frozenset({type(None), bool, int, float, str, bytes})
 
+_NUMBERS = frozenset({int, float})
+_TELLING_NOTHING = frozenset({type(None), bool})
+
 _PACKAGE_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
@@ -138,7 +141,7 @@ class Capture:
     def _shown(self, name: str, value: object, limit: int) -> str:
         if monotonic() > self._give_up_at:
             return f"<not shown: showing what stood beside it took over {CAPTURE_S:.0f} s>"
-        if self._redaction.is_secret(name) and not isinstance(value, bool | None):
+        if self._redaction.is_secret(name, is_number=type(value) in _NUMBERS) and type(value) not in _TELLING_NOTHING:
             return REDACTED  # It is not even asked.
         return self._within_room(self._redaction.text(bounded_repr(value, limit)))
 
@@ -355,7 +358,7 @@ _bounded = _BoundedRepr()
 
 def bounded_repr(value: object, limit: int = LOCAL_CHARS_MAX) -> str:
     """`repr()` that cannot raise and cannot grow over `limit` characters or so."""
-    if isinstance(value, Rendered):
+    if type(value) is Rendered:
         return shorten(str(value), limit + 100)
     try:
         return shorten(_bounded.repr(value), limit + 100)

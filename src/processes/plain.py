@@ -16,9 +16,12 @@ import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from processes.failure import bounded_repr, shorten, text_of, type_name
+from processes.redaction import REDACTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from processes.redaction import Redaction
 
 _Way: TypeAlias = "Callable[[Any], _Level | Json]"
 
@@ -103,6 +106,29 @@ def plain(value: object) -> Json:
             inside.discard(id(level.source))
             levels[-1].made.append(level.built())
         level = levels[-1]
+
+
+def redact(value: Json, redaction: Redaction) -> None:
+    """Take out of a container, in its place, what looks like a secret: by a key that names one, or within a text."""
+    containers = [value]
+    for container in containers:  # grows while it is walked
+        if isinstance(container, dict):
+            parts: Iterable[tuple[Any, str, Json]] = [(key, key, part) for key, part in container.items()]
+        elif isinstance(container, list):
+            parts = [(place, "", part) for place, part in enumerate(container)]
+        else:
+            continue
+        for place, name, part in parts:
+            kind = type(part)
+            if kind is str:
+                container[place] = redaction.value(name, part) if name else redaction.text(part)  # type: ignore[arg-type]
+                continue
+            is_container = kind is dict or kind is list
+            is_known = part is not None and kind is not bool
+            if name and is_known and redaction.is_secret(name, is_number=not is_container):
+                container[place] = REDACTED
+            elif is_container:
+                containers.append(part)
 
 
 def texts_of(keys: Iterable[object]) -> list[str]:

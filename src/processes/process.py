@@ -269,7 +269,7 @@ class Process:
             interrupts.patiently(observer.stop)  # What it could not be told belongs in the report.
             outcome.warnings += observer.troubles
         broken = "" if outcome.broken is None else f"{type(outcome.broken).__name__}: {text_of(outcome.broken)}"
-        run = info_of(started_at, seconds, *_way_of(backend), broken)
+        run = info_of(started_at, seconds, *_way_of(backend), broken, self._redact)
         report = self._report(plan, outcome, backend, run)
         if observer is not None and not interrupts.is_hurried:  # It may still be at an earlier event.
             observer.tell(RunFinished(report))

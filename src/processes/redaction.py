@@ -15,7 +15,7 @@ REDACTED = "[redacted]"
 
 #: Parts of a name that make its value a secret wherever they stand in it.
 _ANYWHERE = (
-    "password",
+    "password(?!less)",
     "passwd",
     "passphrase",
     "secret(?!ar)",  # no secretary
@@ -34,6 +34,8 @@ _TRACES = ("pass", "secret", "credential", "authorization", "key", *_WORDS, "://
 #: What tells nobody anything, whatever the name: that there was no password is worth knowing.
 _NO_SECRETS = frozenset({"None", "True", "False", "''", "b''"})
 
+_NUMBER = re.compile(r"-?\d{1,20}(?:\.\d{1,20})?")
+
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 # (?<![^...]) looks at one character only, and every repetition is bounded: the time is linear, whatever the text.
@@ -42,6 +44,8 @@ _BEARER = re.compile(r"(?i)\b(bearer)\s{1,4}[\w.~+/=-]{4,}")
 _PEM_LINE = r"-----{} [A-Z ]{{0,40}}PRIVATE KEY-----"
 _PRIVATE_KEY = re.compile(rf"{_PEM_LINE.format('BEGIN')}.*?(?:{_PEM_LINE.format('END')}|\Z)", re.DOTALL)
 _QUOTED = r"""[rbfu]{0,2}(?:"(?:[^"\\]|\\.)*(?:"|\Z)|'(?:[^'\\]|\\.)*(?:'|\Z))"""
+#: A container that holds none of its own kind: what is deeper within a text is not looked through.
+_CONTAINER = r"(?:\{[^{}]{0,4000}\}|\[(?!redacted\])[^\[\]]{0,4000}\])"
 _UNQUOTED = re.compile(r"(?i)(?<![a-z])((?:password|passwd|pwd)=)[^\s&;'\",()\[\]]{1,1000}")
 
 
@@ -57,9 +61,10 @@ class Redaction(NamedTuple):
     #: In lower case, one of what every ASCII text has that `hint` finds something in; empty where that is not known.
     traces: tuple[str, ...] = ()
 
-    def is_secret(self, name: str) -> bool:
-        """Whether the value of that name is not to be shown."""
-        return self.name is not None and self.name.search(_CAMEL.sub("_", name)) is not None
+    def is_secret(self, name: str, *, is_number: bool = False) -> bool:
+        """Whether the value of that name is not to be shown; a number of tokens or cookies is none."""
+        found = None if self.name is None else self.name.search(_CAMEL.sub("_", name))
+        return found is not None and not (is_number and found["word"])
 
     def text(self, text: str) -> str:
         """The text without what looks like a secret."""
@@ -87,7 +92,7 @@ class Redaction(NamedTuple):
 
     def value(self, name: str, text: str) -> str:
         """What is shown of a value: `text` is its repr."""
-        if self.is_secret(name):
+        if self.is_secret(name, is_number=_NUMBER.fullmatch(text) is not None):
             return text if text in _NO_SECRETS else REDACTED
         return self.text(text)
 
@@ -102,8 +107,10 @@ def redaction_of(rule: bool | tuple[str, ...]) -> Redaction:
     words = "|".join(_WORDS)
     found = rf"(?:{'|'.join(parts)}|(?<![a-z])(?:{words})s?(?![a-z]))"
     return Redaction(
-        re.compile(rf"(?i){found}"),
-        re.compile(rf"""(?i)({found}[\w-]{{0,40}}['"]?\]?\s{{0,4}}[=:]\s{{0,4}}){_QUOTED}""", re.DOTALL),
+        re.compile(rf"(?i){'|'.join(parts)}|(?P<word>(?<![a-z])(?:{words})s?(?![a-z]))"),
+        re.compile(
+            rf"""(?i)({found}[\w-]{{0,40}}['"]?\]?\s{{0,4}}[=:]\s{{0,4}})(?:{_QUOTED}|{_CONTAINER})""", re.DOTALL
+        ),
         re.compile(rf"(?i){'|'.join(parts)}|{words}|://|bearer|PRIVATE KEY"),
         (*_TRACES, *(name.lower() for name in names)) if all(name.isascii() for name in names) else (),
     )

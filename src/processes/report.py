@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from processes.error_data import ErrorData
 from processes.events import TaskStatus
 from processes.exceptions import RemoteTaskError, TaskFailedError
+from processes.redaction import redaction_of
 from processes.spec import name_of
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from processes.comparison import ReportComparison
     from processes.failure import Failure
+    from processes.redaction import Redaction
     from processes.run_info import RunInfo
     from processes.usage import Measure
 
@@ -413,6 +415,11 @@ class ProcessExecutionReport:
     def skipped(self) -> dict[str, TaskReportEntry]:
         """Entries of tasks that never ran."""
         return self._with(TaskStatus.SKIPPED)
+
+    @property
+    def redaction(self) -> Redaction:
+        """What is not to be shown of it: the rule of its Process, or the default one."""
+        return redaction_of(True if self.run is None else self.run.redact)
 
     def _with(self, status: TaskStatus) -> dict[str, TaskReportEntry]:
         return {key: entry for key, entry in self.entries.items() if entry.status is status}

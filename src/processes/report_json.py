@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from processes.error_data import CONTEXT_FIELDS, ErrorData, ExceptionData, FrameData
 from processes.events import TaskStatus
 from processes.failure import bounded_repr, shorten
-from processes.plain import attribute, plain, texts_of
+from processes.plain import attribute, plain, redact, texts_of
 from processes.report import AttemptRecord, TaskReportEntry, Usage
 from processes.run_info import RunInfo
 
@@ -63,7 +63,14 @@ def write(report: ProcessExecutionReport, **options: Any) -> str:  # noqa: ANN40
     """The document as text."""
     options["default"] = None  # Nothing is left for it.
     options.setdefault("check_circular", False)  # None is left.
-    return json.dumps(plain(_document(report)), **options)
+    document: Any = plain(_document(report))
+    for entry in document["entries"].values():
+        # Its name and status are nobody's secret; of what else it has, the keys' values are looked at.
+        redact([entry[key] for key in ("args", "kwargs", "error")], report.redaction)
+        held = {"result": entry["result"]}
+        redact(held, report.redaction)
+        entry["result"] = held["result"]
+    return json.dumps(document, **options)
 
 
 def _document(report: ProcessExecutionReport) -> dict[str, object]:
@@ -255,8 +262,18 @@ def _read_run(run: _Object) -> RunInfo | None:
         ended_at=run.instant("ended_at"),
         seconds=run.number("seconds", None),
         max_workers=run.number("max_workers", None),
+        redact=_read_rule(run),
         **{key: run.text(key, "") for key in _RUN_TEXTS},
     )
+
+
+def _read_rule(run: _Object) -> bool | tuple[str, ...]:
+    rule = run.get("redact", object, "true, false or names", True)
+    if isinstance(rule, bool):
+        return rule
+    if isinstance(rule, list) and all(isinstance(name, str) and name for name in rule):
+        return tuple(rule)
+    raise run.wrong("redact", "true, false or names", rule)
 
 
 _NEEDED = object()

@@ -40,6 +40,8 @@ class RunInfo:
     version: str = ""
     #: Why it ended before its time; "" for a run that came to its end.
     broken: str = ""
+    #: What is shown as "[redacted]" in whatever is made of the report: as `Process(redact=)`.
+    redact: bool | tuple[str, ...] = True
 
     if not TYPE_CHECKING:  # or a checker would take any name for an attribute
 
@@ -53,7 +55,13 @@ class RunInfo:
 
 
 def info_of(
-    started_at: datetime, seconds: float, mode: str, max_workers: int | None, start_method: str, broken: str
+    started_at: datetime,
+    seconds: float,
+    mode: str,
+    max_workers: int | None,
+    start_method: str,
+    broken: str,
+    redact: bool | tuple[str, ...],
 ) -> RunInfo:
     """A run that was made here just now."""
     system = os.uname()
@@ -68,6 +76,7 @@ def info_of(
         platform=f"{system.sysname} {system.release} {system.machine}",
         host=system.nodename,
         broken=broken,
+        redact=redact,
     )
     object.__delattr__(info, "version")
     return info

@@ -23,7 +23,7 @@ TRACEBACK = (
 
 def succeeded(name: str = "extract", **changes: Any) -> TaskReportEntry:  # noqa: ANN401  any field
     """A success, with everything known."""
-    made = TaskReportEntry(name, "extract_table", (), {}, TaskStatus.SUCCESS, 1.25, 1, {"secret": "result"})
+    made = TaskReportEntry(name, "extract_table", (), {}, TaskStatus.SUCCESS, 1.25, 1, {"private": "result"})
     ended = STARTED + timedelta(seconds=1.25)
     known: dict[str, Any] = {"started_at": STARTED, "ended_at": ended, "usage": Usage(64 * 2**20)}
     return replace(made, **known | changes)

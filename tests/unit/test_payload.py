@@ -16,11 +16,11 @@ from processes.comms.payload import (
     ARGUMENT_CHARS_MAX,
     ARGUMENTS_MAX,
     DETAILS_BYTES_MAX,
-    REDACTED,
     RESULT_CHARS_MAX,
     bounded_text,
     payload,
 )
+from processes.redaction import REDACTED
 from processes.report import Facts, entry_of
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

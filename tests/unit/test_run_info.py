@@ -18,7 +18,7 @@ STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 def made_here() -> RunInfo:
     """As of a run."""
-    return info_of(STARTED, 2.5, "processes", 4, "spawn", "")
+    return info_of(STARTED, 2.5, "processes", 4, "spawn", "", ("iban",))
 
 
 def is_filled(info: RunInfo) -> bool:

@@ -18,6 +18,7 @@ from processes.comms import outline
 from processes.comms.outline import Fitted, Outline, Words
 from processes.error_data import ErrorData
 from processes.events import TaskStatus
+from processes.redaction import DEFAULT as DEFAULT_REDACTION
 from processes.report import ProcessExecutionReport, ReportContent, TaskReportEntry
 
 PALETTES = ("catppuccin", "neobones", "neutral", "slate")
@@ -100,8 +101,10 @@ class _Page:
         self._pieces = _pieces(style.palette, style.language)
         self._content = content
         self._generated_at = generated_at
+        self._redaction = DEFAULT_REDACTION
 
     def render(self, report: ProcessExecutionReport, errors_only: bool) -> str:
+        self._redaction = report.redaction
         told = outline.outline_of(report, self._words, errors_only=errors_only, generated_at=self._generated_at)
         top = self._warnings(told)
         taken = outline.size_of(self._frame(told, top)) + _REMARKS_BYTES
@@ -195,7 +198,7 @@ class _Page:
     def _facts(self, entry: TaskReportEntry, room: int) -> str:
         return "".join(
             self._fill("fact", label=label, value=self._escaped(value, room * _FACT_SHARE))
-            for label, value in outline.facts_of(entry, self._words, self._generated_at)
+            for label, value in outline.facts_of(entry, self._words, self._generated_at, self._redaction)
         )
 
     def _traceback(self, error: ErrorData | None, room: float) -> str:
@@ -221,7 +224,7 @@ class _Page:
         )
 
     def _in_short(self, entry: TaskReportEntry) -> str:
-        facts = outline.facts_of(entry, self._words, self._generated_at)
+        facts = outline.facts_of(entry, self._words, self._generated_at, self._redaction)
         return self._fill(
             "line",
             open=" open" if entry.status is TaskStatus.ERRORED else "",

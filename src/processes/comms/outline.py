@@ -21,7 +21,8 @@ from itertools import islice
 from processes.error_data import ErrorData
 from processes.events import TaskStatus
 from processes.failure import LOCAL_CHARS_MAX, LOCALS_MAX, TEXT_CHARS_MAX, bounded_repr
-from processes.redaction import DEFAULT as REDACTION
+from processes.redaction import DEFAULT as DEFAULT_REDACTION
+from processes.redaction import Redaction
 from processes.report import ProcessExecutionReport, TaskReportEntry
 
 #: {key of the language files: text}.
@@ -262,11 +263,13 @@ def traceback_of(error: ErrorData) -> str:
     return "" if text == f"{error.exception_type}: {error.exception}" else text
 
 
-def facts_of(entry: TaskReportEntry, words: Words, generated_at: datetime) -> list[tuple[str, str]]:
+def facts_of(
+    entry: TaskReportEntry, words: Words, generated_at: datetime, redaction: Redaction = DEFAULT_REDACTION
+) -> list[tuple[str, str]]:
     """What is known of a task besides its failure: (label, text)."""
     facts = [(words["lang_function_label"], in_line(entry.function))]
     if entry.args or entry.kwargs:
-        facts.append((words["lang_arguments_label"], _arguments(entry)))
+        facts.append((words["lang_arguments_label"], _arguments(entry, redaction)))
     if entry.why:
         facts.append((words["lang_why_label"], why_of(entry, words)))
     if entry.started_at is not None:
@@ -340,16 +343,11 @@ def locals_of(error: ErrorData, words: Words) -> str:
     return "\n".join(f"{in_line(name)} = {cut(value, LOCAL_CHARS_MAX, words)}" for name, value in known)
 
 
-def _arguments(entry: TaskReportEntry) -> str:
-    """
-    The arguments as they stand in a call, without secrets; only as many are looked at as are shown.
-
-    A failure's texts were redacted by its Process's own rule. Of arguments the report holds the objects, but not that
-    rule: the default one is applied.
-    """
-    positional = [REDACTION.text(bounded_repr(value)) for value in islice(entry.args, LISTED_MAX)]
+def _arguments(entry: TaskReportEntry, redaction: Redaction) -> str:
+    """The arguments as they stand in a call, without secrets; only as many are looked at as are shown."""
+    positional = [redaction.text(bounded_repr(value)) for value in islice(entry.args, LISTED_MAX)]
     named = [
-        f"{in_line(str(key))}={REDACTION.value(str(key), bounded_repr(value))}"
+        f"{in_line(str(key))}={redaction.value(str(key), bounded_repr(value))}"
         for key, value in islice(entry.kwargs.items(), LISTED_MAX)
     ]
     more = len(entry.args) + len(entry.kwargs) > len(positional) + len(named)

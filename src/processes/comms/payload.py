@@ -7,12 +7,12 @@ What 7.0.4 sent is in its place; what is new has keys of its own.
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from processes.events import TaskStatus
 from processes.failure import LOCAL_CHARS_MAX, LOCALS_MAX, TEXT_CHARS_MAX, shorten, text_of, type_name
+from processes.plain import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,15 +44,6 @@ _DEPTH_MAX = 50
 
 _BRACKETS = {list: ("[", "]"), tuple: ("(", ")"), set: ("{", "}"), frozenset: ("frozenset({", "})")}
 
-_SECRET_NAME = re.compile(
-    r"(?i)(?:^|[^a-z])"
-    r"(?:password|passwd|passphrase|secret|token|api_?key|authorization|credential|cookie|private_?key|dsn)"
-    r"s?(?:[^a-z]|$)"
-)
-_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/@]+@")
-
-REDACTED = "[redacted]"
-
 
 def payload(
     report: ProcessExecutionReport, content: ReportContent, *, errors_only: bool, at: datetime
@@ -63,9 +54,12 @@ def payload(
     `counts` and `skipped`, {name: why}, are of the whole report in both cases.
     """
     chosen = report.errored if errors_only else report.entries
+    entries = _entries(chosen, content)
+    for entry in entries.values():
+        redact(entry, report.redaction)
     return {
         "process_name": report.process_name,
-        "entries": _entries(chosen, content),
+        "entries": entries,
         "counts": _counts(report),
         "skipped": {name: entry.why for name, entry in report.skipped.items()},
         "errors_only": errors_only,
@@ -80,7 +74,7 @@ def _counts(report: ProcessExecutionReport) -> dict[str, int]:
     return {status.value: 0 for status in ended} | dict(counted)
 
 
-def _entries(chosen: dict[str, TaskReportEntry], content: ReportContent) -> dict[str, object]:
+def _entries(chosen: dict[str, TaskReportEntry], content: ReportContent) -> dict[str, dict[str, Any]]:
     entries = {name: _facts(entry) for name, entry in chosen.items()}
     room = DETAILS_BYTES_MAX
     # Failures first: when room runs short they are what the reader needs.
@@ -93,7 +87,7 @@ def _entries(chosen: dict[str, TaskReportEntry], content: ReportContent) -> dict
         else:
             entries[name]["details_left_out"] = True
             room = 0  # From here on none is rendered for nothing.
-    return dict(entries)
+    return entries
 
 
 def _merge(facts: dict[str, object], details: dict[str, object]) -> None:
@@ -137,13 +131,12 @@ def _args(args: tuple[object, ...]) -> list[str]:
 
 def _kwargs(kwargs: dict[str, object]) -> dict[str, str]:
     found = [(str(name), arg) for name, arg in kwargs.items()]
-    shown = {name: REDACTED if _SECRET_NAME.search(name) else _argument(arg) for name, arg in found[:ARGUMENTS_MAX]}
+    shown = {name: _argument(arg) for name, arg in found[:ARGUMENTS_MAX]}
     return shown | ({"...": f"<{len(found) - ARGUMENTS_MAX} more>"} if len(found) > ARGUMENTS_MAX else {})
 
 
 def _argument(value: object) -> str:
-    """Without the password of a URL, `scheme://user:password@host`."""
-    return _URL_PASSWORD.sub(rf"\1{REDACTED}@", bounded_text(_pieces(value, ()), ARGUMENT_CHARS_MAX))
+    return bounded_text(_pieces(value, ()), ARGUMENT_CHARS_MAX)
 
 
 def _error(error: ErrorData, content: ReportContent) -> dict[str, object]:
@@ -156,10 +149,7 @@ def _error(error: ErrorData, content: ReportContent) -> dict[str, object]:
     if content.show_traced_vars and error.traced_vars:
         # Bounded where they were captured, but a report made by hand may hold more.
         found = [(str(name), str(text)) for name, text in list(error.traced_vars.items())[: LOCALS_MAX + 1]]
-        shown["traced_vars"] = {
-            name: REDACTED if _SECRET_NAME.search(name) else shorten(text, LOCAL_CHARS_MAX + 100)
-            for name, text in found
-        }
+        shown["traced_vars"] = {name: shorten(text, LOCAL_CHARS_MAX + 100) for name, text in found}
         shown["traced_vars_location"] = error.traced_vars_location
     return shown
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from processes.comms import outline
 from processes.events import TaskStatus
 from processes.failure import bounded_repr
+from processes.redaction import DEFAULT as DEFAULT_REDACTION
+from processes.redaction import Redaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,11 +43,11 @@ def report_text(report: ProcessExecutionReport, *, details: bool) -> str:
     are then.
     """
     blocks = [_headline(report), _table(report), *_warnings(report)]
-    blocks += [entry_text(entry, details=details) for entry in report.errored.values()]
+    blocks += [entry_text(entry, details=details, redaction=report.redaction) for entry in report.errored.values()]
     return "\n\n".join(filter(None, blocks))
 
 
-def entry_text(entry: TaskReportEntry, *, details: bool = True) -> str:
+def entry_text(entry: TaskReportEntry, *, details: bool = True, redaction: Redaction = DEFAULT_REDACTION) -> str:
     """One task: how it ended, what it took, and its failure."""
     facts = [_outcome(entry)]
     if entry.attempts:
@@ -56,7 +58,9 @@ def entry_text(entry: TaskReportEntry, *, details: bool = True) -> str:
         facts.append(f"peak {outline.memory(entry.usage.peak_memory, _WORDS)}")
     head = f"{outline.in_line(entry.name)}: {', '.join(facts)}"
     if entry.error is None:
-        note = entry.why or (f"returned {outline.in_line(bounded_repr(entry.result))}" if details else "")
+        note = entry.why or (
+            f"returned {outline.in_line(redaction.text(bounded_repr(entry.result)))}" if details else ""
+        )
         return "\n".join(filter(None, [_filled(head), _filled(note, "  ") if note else ""]))
     lines = outline.clean(str(entry.error)).splitlines()
     if not details:

@@ -9,6 +9,7 @@ from datetime import date, datetime
 from processes.comms import outline
 from processes.comms.outline import Fitted, Outline, Words
 from processes.error_data import ErrorData
+from processes.redaction import DEFAULT as DEFAULT_REDACTION
 from processes.report import ProcessExecutionReport, ReportContent, TaskReportEntry
 
 #: Columns: what a mail may have without being wrapped by the reader's client (RFC 5322, 2.1.1).
@@ -75,8 +76,10 @@ class _Text:
         self._words: Words = outline.words_of(language)
         self._content = content
         self._generated_at = generated_at
+        self._redaction = DEFAULT_REDACTION
 
     def render(self, report: ProcessExecutionReport, errors_only: bool) -> str:
+        self._redaction = report.redaction
         told = outline.outline_of(report, self._words, errors_only=errors_only, generated_at=self._generated_at)
         when = outline.moment(self._generated_at, self._generated_at)
         top = self._top(told)
@@ -120,7 +123,7 @@ class _Text:
 
     def _in_full(self, entry: TaskReportEntry, room: int) -> str:
         other_room = room * _OTHER_SHARE
-        facts = outline.facts_of(entry, self._words, self._generated_at)
+        facts = outline.facts_of(entry, self._words, self._generated_at, self._redaction)
         table = _table([(label, self._fitted(value, other_room)) for label, value in facts], WIDTH - 2)
         blocks = [
             self._head(entry, other_room),

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urljoin, urlsplit
 
 from processes.comms.limit import within
-from processes.comms.payload import REDACTED, payload
+from processes.comms.payload import payload
 from processes.failure import bounded_repr, shorten, text_of, type_name
+from processes.redaction import REDACTED
 from processes.report import ProcessExecutionReport, ReportChannel, ReportContent
 
 if TYPE_CHECKING:
