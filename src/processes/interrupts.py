@@ -57,8 +57,8 @@ class Wakeup:
         """Nothing is there yet."""
         self._ends: tuple[socket.socket, socket.socket] | None = None  # to read and to write
         self._poll = select.poll()
-        self._came = b""  # signals that were read, a byte each
         self._before = -1  # what the program has for this
+        self._came = b""  # signals that were read, a byte each; for that
 
     def fileno(self) -> int:
         """For who waits for other things as well."""
@@ -75,8 +75,8 @@ class Wakeup:
         """Make it unreadable until the next signal."""
         reader = self._reader()
         with contextlib.suppress(BlockingIOError):
-            while True:
-                self._came += reader.recv(4096).replace(b"\0", b"")
+            while data := reader.recv(4096):
+                self._came += data.replace(b"\0", b"") if self._before >= 0 else b""
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until it is readable, or for that many seconds; the first time it is readable already."""
@@ -220,7 +220,7 @@ def _is_free(number: int, handler: object) -> bool:
     """Whether a signal's handler is Python's own."""
     if number == signal.SIGINT:
         return handler is signal.default_int_handler or _is_of_asyncio(handler)
-    return handler == signal.SIG_DFL
+    return isinstance(handler, int) and handler == signal.SIG_DFL
 
 
 def _is_of_asyncio(handler: object) -> bool:

@@ -15,6 +15,7 @@ import inspect
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from time import monotonic
 from types import (
     BuiltinFunctionType,
@@ -42,9 +43,10 @@ if TYPE_CHECKING:
 #: How long the parts to blame are looked for, in seconds, in all values together: then where they are is not said.
 _SEARCH_S = 0.5
 
-#: So deep, and for so many parts of one value, it is looked for them.
+#: So deep, among so many parts of one object, and for so many of one value, it is looked for them.
 _DEPTH_MAX = 20
-_PARTS_MAX = 10
+_WIDTH_MAX = 10_000
+_BLAMED_MAX = 10
 
 #: An error's own words are shown up to this length.
 _REASON_MAX = 300
@@ -119,28 +121,28 @@ class _Search:
 
     def __init__(self) -> None:
         self._left = _SEARCH_S
-        # {id of a value: its culprits}; many tasks may have the same configuration. The calls keep the values alive.
-        self._known: dict[int, list[_Culprit]] = {}
+        # {id of a value: it, so that it keeps its id, and its culprits}; many tasks may have the same configuration
+        self._known: dict[int, tuple[object, list[_Culprit]]] = {}
 
     def problems(
         self, task_name: str, what: str, value: object, label: str, error: BaseException
     ) -> list[UnpicklableError]:
         """One for each part of a value that could not be pickled; one for the value where none is found."""
-        culprits = self._known.get(id(value))
-        if culprits is None:
+        if id(value) not in self._known:
             began = monotonic()
-            culprits = self._known[id(value)] = _culprits(value, error, began + self._left)
+            self._known[id(value)] = value, _culprits(value, error, began + self._left)
             self._left = max(0.0, self._left - (monotonic() - began))
         return [
             UnpicklableError(task_name, what, reason, path=f"{label}{path}", kind=kind)
-            for path, kind, reason in culprits
+            for path, kind, reason in self._known[id(value)][1]
         ] or [UnpicklableError(task_name, what, _words(error))]
 
 
 def _culprits(value: object, error: BaseException, until: float) -> list[_Culprit]:
     """The parts of a value to blame, looked for until an instant of CLOCK_MONOTONIC."""
-    # cloudpickle has an error of its own for what is nested too deeply: no part of it is to blame.
-    if isinstance(error, MemoryError) or isinstance(error.__cause__, RecursionError) or monotonic() >= until:
+    # Of what is nested too deeply no part is to blame; cloudpickle has an error of its own for it.
+    is_too_large = isinstance(error, RecursionError | MemoryError) or isinstance(error.__cause__, RecursionError)
+    if is_too_large or monotonic() >= until:
         return []
     found: list[_Culprit] = []
     # What is blamed already, or holds what is. It is kept alive: what is made on the way must not get its id.
@@ -152,7 +154,7 @@ def _culprits(value: object, error: BaseException, until: float) -> list[_Culpri
         for suffix, part in _parts_of(whole) if depth < _DEPTH_MAX else []:
             if id(part) in seen:
                 is_to_blame = False
-            elif monotonic() < until and len(found) < _PARTS_MAX and (trouble := _trouble_with(part)) is not None:
+            elif monotonic() < until and len(found) < _BLAMED_MAX and (trouble := _trouble_with(part)) is not None:
                 is_to_blame = False
                 seen[id(part)] = part
                 look_into(part, path + suffix, trouble, depth + 1)
@@ -177,7 +179,7 @@ def _parts_of(whole: object) -> list[tuple[str, object]]:
     """What pickling an object pickles, each with what follows its path; as far as it can be had."""
     found = []
     try:
-        for part in _generate_parts(whole):
+        for part in islice(_generate_parts(whole), _WIDTH_MAX):
             found.append(part)  # noqa: PERF402  what came before an exception counts
     except (KeyboardInterrupt, RunTerminated):
         raise

@@ -5,30 +5,20 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn, Self, TypeAlias
+from typing import NoReturn, Self
 
 import pytest
 
 from processes import Process, ProcessExecutionReport, RunFinished, RunTerminated, Task, TaskDependency
 from processes.observer import RunEvent
 from support.gate import Arrived, Gate, pass_gate
-
-_Handler: TypeAlias = Callable[[int, FrameType | None], Any] | signal.Handlers
+from support.signals import as_in_a_new_program, signal_main_thread
 
 
 def note(path: str) -> None:
     with open(path, "a", encoding="utf-8") as file:
         file.write("ran\n")
-
-
-def signal_main_thread(number: signal.Signals) -> None:
-    main = threading.main_thread().ident
-    assert main is not None
-    signal.pthread_kill(main, number)
 
 
 class Interrupter:
@@ -50,23 +40,6 @@ class Interrupter:
 
     def __exit__(self, *_: object) -> None:
         self._thread.join()
-
-
-@contextmanager
-def python_handles_interrupts() -> Iterator[None]:
-    """Signals as in a program that never touched them; it is so afterwards too."""
-    own: dict[signal.Signals, _Handler] = {
-        signal.SIGINT: signal.default_int_handler,
-        signal.SIGTERM: signal.SIG_DFL,
-        signal.SIGHUP: signal.SIG_DFL,
-    }
-    before = {number: signal.signal(number, handler) for number, handler in own.items()}
-    try:
-        yield
-        assert {number: signal.getsignal(number) for number in own} == own
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def report_of(stopped: BaseException) -> ProcessExecutionReport:
@@ -91,7 +64,7 @@ def held(gate: Gate, folder: Path) -> Process:
 
 def test_interrupt_ends_the_run_at_once(mode: str | None, gate: Gate, tmp_path: Path) -> None:
     """A8: a plain KeyboardInterrupt comes out though a task still runs; nothing more starts, children are gone."""
-    with python_handles_interrupts(), held(gate, tmp_path) as process:
+    with as_in_a_new_program(), held(gate, tmp_path) as process:
         with Interrupter(gate) as interrupter, pytest.raises(KeyboardInterrupt) as caught:
             process.run(mode, 1)
         assert type(caught.value) is KeyboardInterrupt
@@ -105,7 +78,7 @@ def test_interrupt_ends_the_run_at_once(mode: str | None, gate: Gate, tmp_path: 
 
 def test_interrupted_process_runs_again(mode: str | None, tmp_path: Path) -> None:
     """A8: the next run is whole, as if nothing had been."""
-    with Gate() as gate, python_handles_interrupts(), held(gate, tmp_path) as process:
+    with Gate() as gate, as_in_a_new_program(), held(gate, tmp_path) as process:
         with Interrupter(gate), pytest.raises(KeyboardInterrupt):
             process.run(mode, 1)
         gate.close()
@@ -116,7 +89,7 @@ def test_interrupted_process_runs_again(mode: str | None, tmp_path: Path) -> Non
 def test_interrupt_carries_what_had_happened(mode: str | None, gate: Gate, tmp_path: Path) -> None:
     """A8: `.report` has every task: what had ended, what ran, what never will."""
     process = held(gate, tmp_path)
-    with python_handles_interrupts(), process, Interrupter(gate), pytest.raises(KeyboardInterrupt) as caught:
+    with as_in_a_new_program(), process, Interrupter(gate), pytest.raises(KeyboardInterrupt) as caught:
         process.run(mode, 1)
     gate.close()
     report = report_of(caught.value)
@@ -174,7 +147,7 @@ def test_termination_ends_the_run_in_order(
     mode: str | None, number: signal.Signals, code: int, gate: Gate, tmp_path: Path
 ) -> None:
     """As Ctrl-C does, with an exception that ends the program; the task that ran says by what it was stopped."""
-    with python_handles_interrupts(), held(gate, tmp_path) as process:
+    with as_in_a_new_program(), held(gate, tmp_path) as process:
         with Interrupter(gate, number) as interrupter, pytest.raises(RunTerminated) as caught:
             process.run(mode, 1)
         if mode == "processes":
@@ -195,7 +168,7 @@ def leave() -> NoReturn:
 
 def test_exit_of_a_task_is_no_termination(mode: str | None) -> None:
     """Also with that exit code: the run goes on."""
-    with python_handles_interrupts():
+    with as_in_a_new_program():
         report = Process([Task("leave", leave), Task("other", int)]).run(mode)
     error = report.entries["leave"].error
     assert error is not None
@@ -205,7 +178,7 @@ def test_exit_of_a_task_is_no_termination(mode: str | None) -> None:
 
 def test_termination_ends_a_task_that_runs_by_itself(gate: Gate) -> None:
     """`Task.run` ends as a process would; there is no report."""
-    with python_handles_interrupts(), Interrupter(gate, signal.SIGTERM), pytest.raises(RunTerminated) as caught:
+    with as_in_a_new_program(), Interrupter(gate, signal.SIGTERM), pytest.raises(RunTerminated) as caught:
         Task("held", pass_gate, args=(gate.address,)).run()
     assert (caught.value.code, caught.value.report) == (143, None)
 
@@ -242,7 +215,7 @@ class InterruptsWhenPickled:
 def test_interrupt_ends_the_pickling(tmp_path: Path) -> None:
     """At once, whatever is still to be pickled; nothing was started, and the report says so."""
     tasks = [Task("first", note, args=(str(tmp_path / "ran"),)), Task("second", str, args=(InterruptsWhenPickled(),))]
-    with python_handles_interrupts(), pytest.raises(KeyboardInterrupt) as caught:
+    with as_in_a_new_program(), pytest.raises(KeyboardInterrupt) as caught:
         Process(tasks).run("processes")
     report = report_of(caught.value)
     assert {name: entry.why for name, entry in report.skipped.items()} == dict.fromkeys(
@@ -260,7 +233,7 @@ def test_interrupt_after_the_last_task_is_not_lost(mode: str | None) -> None:
         if isinstance(event, RunFinished):
             signal_main_thread(signal.SIGINT)
 
-    with python_handles_interrupts(), pytest.raises(KeyboardInterrupt) as caught:
+    with as_in_a_new_program(), pytest.raises(KeyboardInterrupt) as caught:
         Process([Task("a", int)]).run(mode, on_event=on_event)
     report = report_of(caught.value)
     assert list(report.successes) == ["a"]
@@ -285,7 +258,7 @@ def test_interrupt_ends_a_run_inside_a_task_in_order(mode: str | None, gate: Gat
             raise
 
     outer = Process([Task("outer", run_inside), Task("after", int, dependencies=[TaskDependency("outer")])])
-    with python_handles_interrupts(), Interrupter(gate), pytest.raises(KeyboardInterrupt) as caught:
+    with as_in_a_new_program(), Interrupter(gate), pytest.raises(KeyboardInterrupt) as caught:
         outer.run()
     gate.close()
     assert list(report_of(inner[0]).successes) == ["early"]
@@ -301,7 +274,7 @@ def test_interrupt_ends_a_run_inside_a_coroutine(mode: str | None, gate: Gate, t
         process.run(mode, 1)
 
     process = held(gate, tmp_path)
-    with python_handles_interrupts(), process, Interrupter(gate), pytest.raises(KeyboardInterrupt) as caught:
+    with as_in_a_new_program(), process, Interrupter(gate), pytest.raises(KeyboardInterrupt) as caught:
         asyncio.run(main())
     gate.close()
     assert list(report_of(caught.value).successes) == ["early"]
@@ -341,7 +314,7 @@ def test_two_runs_at_once_in_two_threads(mode: str | None, gate: Gate, tmp_path:
         with held(gate, folder) as process:
             reports[name] = process.run(mode, 1)
 
-    with python_handles_interrupts():
+    with as_in_a_new_program():
         threads = [threading.Thread(target=run, args=(name,)) for name in ("a", "b")]
         for thread in threads:
             thread.start()

@@ -3,33 +3,19 @@
 import asyncio
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from processes.exceptions import RunTerminated
 from processes.interrupts import Interrupts
 from support.gate import WAIT_S
+from support.signals import Handler, as_in_a_new_program, signal_main_thread
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def ignore(number: int, frame: object) -> None:
     pass
-
-
-@contextmanager
-def as_in_a_new_program(**handlers: object) -> Iterator[None]:
-    """Python's own handlers, but for those given by the signal's name; they must be back at the end."""
-    own = {"SIGINT": signal.default_int_handler, "SIGTERM": signal.SIG_DFL, "SIGHUP": signal.SIG_DFL, **handlers}
-    before = {name: signal.signal(signal.Signals[name], handler) for name, handler in own.items()}  # type: ignore[arg-type]  # handlers
-    try:
-        yield
-        assert {name: signal.getsignal(signal.Signals[name]) for name in own} == own
-    finally:
-        for name, handler in before.items():
-            signal.signal(signal.Signals[name], handler)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -50,7 +36,7 @@ def test_signal_is_recorded_and_told(number: signal.Signals) -> None:
 
 @pytest.mark.parametrize("handler", [ignore, signal.SIG_IGN])
 @pytest.mark.parametrize("number", SIGNALS)
-def test_handler_of_the_program_stays(number: signal.Signals, handler: object) -> None:
+def test_handler_of_the_program_stays(number: signal.Signals, handler: Handler) -> None:
     """Also where a signal is ignored, as under nohup, or in the background of a shell script."""
     with as_in_a_new_program(**{number.name: handler}), Interrupts() as interrupts:
         signal.raise_signal(number)
@@ -121,7 +107,7 @@ def test_second_ctrl_c_ends_the_wait() -> None:
     never = threading.Event()
 
     def wait() -> None:
-        signal.pthread_kill(_main_thread(), signal.SIGINT)
+        signal_main_thread(signal.SIGINT)
         never.wait(WAIT_S)
 
     with as_in_a_new_program(), Interrupts() as interrupts:
@@ -147,12 +133,6 @@ def test_second_ctrl_c_ends_a_wait_that_began_before_the_first() -> None:
         assert interrupts.is_hurried
     assert not never.is_set()
     never.set()
-
-
-def _main_thread() -> int:
-    ident = threading.main_thread().ident
-    assert ident is not None
-    return ident
 
 
 def test_wait_goes_on_for_a_single_signal() -> None:

@@ -1,5 +1,8 @@
 """The loop between backend and scheduler, on scripted events."""
 
+import signal
+from collections.abc import Sequence
+
 from processes import runner
 from processes.attempt import Call
 from processes.events import (
@@ -10,18 +13,24 @@ from processes.events import (
     TaskStatus,
     TroubleSeen,
 )
-from processes.exceptions import WorkerStartError
+from processes.exceptions import RunTerminated, WorkerStartError
+from processes.logs import Destination
 from processes.runner import Outcome, Plan
 from processes.spec import TaskSpec
 from processes.usage import Measure
 from support.scripted import ScriptedBackend
+from support.signals import as_in_a_new_program
 
 MEASURE = Measure(1.0, 2.0)
 
 
 def play(tasks: int, *batches: list[BackendEvent]) -> tuple[Outcome, ScriptedBackend]:
     """Run independent tasks on a script."""
-    backend = ScriptedBackend(*batches)
+    return play_on(ScriptedBackend(*batches), tasks)
+
+
+def play_on(backend: ScriptedBackend, tasks: int) -> tuple[Outcome, ScriptedBackend]:
+    """Run independent tasks on a backend."""
     specs = [TaskSpec(f"t{number}") for number in range(tasks)]
     calls = [Call(spec.name, print, (), {}) for spec in specs]
     return runner.run(Plan(specs, calls, [None] * tasks, lambda _: []), backend), backend
@@ -52,3 +61,46 @@ def test_returned_attempt_is_placed_again_and_does_not_count() -> None:
     assert backend.started == [1, 2]
     assert statuses(outcome) == [TaskStatus.SUCCESS]
     assert [measure for measure, _ in outcome.records[0].attempts] == [MEASURE]
+
+
+class InterruptedBackend(ScriptedBackend):
+    """The program gets signals while it opens and while it is waited for; its attempts do not end of it."""
+
+    def __init__(self, *, opening: tuple[signal.Signals, ...] = (), waiting: tuple[signal.Signals, ...] = ()) -> None:
+        super().__init__([])
+        self._opening = opening
+        self._waiting = waiting
+        self.cancelled: list[int] = []
+
+    def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
+        for number in self._opening:
+            signal.raise_signal(number)
+
+    def cancel(self, attempt_id: int, error: BaseException) -> None:
+        self.cancelled.append(attempt_id)
+
+    def wait(self, until: float | None) -> list[BackendEvent]:
+        for number in self._waiting:
+            signal.raise_signal(number)
+        return super().wait(until)
+
+
+def test_run_that_is_interrupted_before_it_starts_starts_nothing() -> None:
+    """Every task is skipped, and says why."""
+    with as_in_a_new_program():
+        outcome, backend = play_on(InterruptedBackend(opening=(signal.SIGINT,)), 3)
+    assert (backend.started, backend.is_closed) == ([], True)
+    assert {record.why for record in outcome.records} == {"the run was interrupted"}
+    assert type(outcome.broken) is KeyboardInterrupt
+
+
+def test_second_ctrl_c_does_not_wait_for_attempts_to_end() -> None:
+    """They were to end, and whether they had begun is not known; what lives still is the backend's to kill."""
+    backend = InterruptedBackend(waiting=(signal.SIGTERM, signal.SIGINT))
+    with as_in_a_new_program():
+        outcome, _ = play_on(backend, 3)
+    assert (backend.started, backend.cancelled, backend.is_closed) == ([1, 2], [1, 2], True)
+    assert statuses(outcome) == [TaskStatus.SKIPPED] * 3
+    twice = "the run was interrupted twice: whether it had begun is not known"
+    assert [record.why for record in outcome.records] == [twice, twice, "the run was interrupted"]
+    assert type(outcome.broken) is RunTerminated
