@@ -758,9 +758,8 @@ def take_over(
     Where `wants_info`, INFO and above reach the handler even if the parent's root is set higher: a task's file wants
     them. Where nobody does, they are not even made.
     """
-    for logger in list(logging.root.manager.loggerDict.values()):
-        if isinstance(logger, logging.Logger):
-            logger.handlers = []
+    for logger in _named_loggers():
+        logger.handlers = []
     logging.root.handlers = [handler]
     for name, (level, propagate, is_disabled) in loggers.items():
         logger = logging.getLogger(name)
@@ -837,14 +836,17 @@ def _begin_capture() -> Callable[[], None]:
     root, handler = logging.root, _ThreadHandler()
     level, filter_ = root.level, _AtOwnLevel(root.level)
     filtered = _application_handlers() if level > logging.INFO else []
-    root.addHandler(handler)
+    ends = [root, *(logger for logger in _named_loggers() if not logger.propagate)]  # where records stop
+    for logger in ends:
+        logger.addHandler(handler)
     for other in filtered:
         other.addFilter(filter_)
     if level > logging.INFO:
         root.setLevel(logging.INFO)
 
     def undo() -> None:
-        root.removeHandler(handler)
+        for logger in ends:
+            logger.removeHandler(handler)
         handler.close()
         for other in filtered:
             other.removeFilter(filter_)
@@ -855,8 +857,13 @@ def _begin_capture() -> Callable[[], None]:
 
 
 def _application_handlers() -> list[logging.Handler]:
-    named = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
-    return list({id(handler): handler for logger in (logging.root, *named) for handler in logger.handlers}.values())
+    loggers = logging.root, *_named_loggers()
+    return list({id(handler): handler for logger in loggers for handler in logger.handlers}.values())
+
+
+def _named_loggers() -> list[logging.Logger]:
+    registered = list(logging.root.manager.loggerDict.values())  # A copy, as other threads may make loggers.
+    return [logger for logger in registered if isinstance(logger, logging.Logger)]
 
 
 @contextlib.contextmanager
