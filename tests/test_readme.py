@@ -76,6 +76,16 @@ def test_readme_example_runs(example: Example, tmp_path: Path) -> None:
         assert result.stdout == example.output
 
 
+def test_readme_pictures_are_there_and_small() -> None:
+    """Each is a PNG that the README names, of less than 150 KB; none lies there unused."""
+    named = set(re.findall(r"\.readme/[\w.-]+", README.read_text(encoding="utf-8")))
+    pictures = {f".readme/{file.name}": file.read_bytes() for file in (README.parent / ".readme").iterdir()}
+    assert named == set(pictures)
+    for picture in pictures.values():
+        assert picture.startswith(b"\x89PNG\r\n")
+        assert len(picture) < 150_000
+
+
 SAMPLE = """
 ```python
 nameless = 1

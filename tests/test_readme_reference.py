@@ -41,6 +41,7 @@ ERRORS = [
     processes.WorkerCrashedError("a", status=-9, pid=1, seconds=1.0),
     processes.WorkerStartError("a"),
     processes.UnpicklableError("a", "result", "b"),
+    processes.TaskCheckError("a", task_name="b", what="func"),
     processes.RemoteTaskError("a", "b"),
     processes.ReportDeliveryError("a", host="b", port=1, step="c"),
 ]

@@ -12,13 +12,16 @@ How a task travels, with the process boundary down the middle:
       report <- runner <- child <- wire ------+-------+---- outcome ----+
       logfile <- logs.Listener <- wire -------+-------+---- record -----+
 
-1. `task`, `process`: what the user asks for is checked; `graph` orders it; `spec` is what the scheduler may know of it.
+1. `task`, `process`: what the user asks for is checked, as far as it can be before anything runs (`preflight`); `graph`
+   orders it; `spec` is what the scheduler may know of it.
 2. `scheduler` (pure) decides which attempt starts when; `runner` is the only loop and carries its decisions out.
 3. `backends.pool` pickles functions and arguments (`blob`), places attempts with workers (`child`), holds them to their
    limits and lays the blame; `backends.threads` and `backends.sequential` make attempts in the caller's process.
 4. `keeper` starts, reaps and buries the workers; `worker` makes one attempt after another and answers by `wire`.
 5. An exception becomes plain data where it lives (`failure`); usage is measured there too (`usage`).
-6. `report` says what happened, task by task; `comms` sends it: `deliver` to each channel, `email` and `webhook`.
+6. `report` says what happened, task by task, and `run_info` when, where and how; `report_json` writes it as text and
+   reads it (`plain`: any value as JSON); `merging` makes one of several, `comparison` tells what changed between two.
+7. `comms` sends a report: `deliver` to each channel, `email` and `webhook`.
 """
 
 from typing import TYPE_CHECKING
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from processes.comms.email import EmailChannel, SMTPConfig
     from processes.comms.html import HTMLEmailStyle
     from processes.comms.webhook import WebhookChannel, WebhookConfig
+    from processes.comparison import FigureChange, ReportComparison
     from processes.error_data import ErrorData, ExceptionData, FrameData
     from processes.events import TaskStatus
     from processes.exceptions import (
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
         ProcessesError,
         RemoteTaskError,
         ReportDeliveryError,
+        RunTerminated,
+        TaskCheckError,
         TaskFailedError,
         TaskNotFoundError,
         TaskTimeoutError,
@@ -56,6 +62,7 @@ if TYPE_CHECKING:
         TaskResult,
         Usage,
     )
+    from processes.run_info import RunInfo
     from processes.task import Task, TaskDependency
 
     __version__: str
@@ -68,6 +75,7 @@ __all__ = [
     "EmailChannel",
     "ErrorData",
     "ExceptionData",
+    "FigureChange",
     "FrameData",
     "HTMLEmailStyle",
     "MemoryLimitError",
@@ -77,12 +85,16 @@ __all__ = [
     "ProcessesError",
     "RemoteTaskError",
     "ReportChannel",
+    "ReportComparison",
     "ReportContent",
     "ReportDeliveryError",
     "RunFinished",
+    "RunInfo",
     "RunStarted",
+    "RunTerminated",
     "SMTPConfig",
     "Task",
+    "TaskCheckError",
     "TaskDependency",
     "TaskFailedError",
     "TaskFinished",
@@ -111,6 +123,7 @@ _HOMES = {
     "EmailChannel": "comms.email",
     "ErrorData": "error_data",
     "ExceptionData": "error_data",
+    "FigureChange": "comparison",
     "FrameData": "error_data",
     "HTMLEmailStyle": "comms.html",
     "MemoryLimitError": "exceptions",
@@ -120,12 +133,16 @@ _HOMES = {
     "ProcessesError": "exceptions",
     "RemoteTaskError": "exceptions",
     "ReportChannel": "report",
+    "ReportComparison": "comparison",
     "ReportContent": "report",
     "ReportDeliveryError": "exceptions",
     "RunFinished": "observer",
+    "RunInfo": "run_info",
     "RunStarted": "observer",
+    "RunTerminated": "exceptions",
     "SMTPConfig": "comms.email",
     "Task": "task",
+    "TaskCheckError": "exceptions",
     "TaskDependency": "task",
     "TaskFailedError": "exceptions",
     "TaskFinished": "observer",

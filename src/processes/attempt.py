@@ -6,6 +6,8 @@ Runs in the child, and in the caller for sequential and thread mode.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,6 +41,17 @@ class Call(NamedTuple):
     memory_limit: int | None = None
     #: What is not to be shown: see `redaction.redaction_of`.
     redact: bool | tuple[str, ...] = True
+    #: Whether what it writes to standard output and error goes to its log.
+    capture_output: bool = False
+
+
+class Profile(NamedTuple):
+    """What a child has to know of a task beside what it calls."""
+
+    frame_filter: str | None = None
+    retry_on: tuple[type[BaseException], ...] | None = None
+    redact: bool | tuple[str, ...] = True
+    capture_output: bool = False
 
 
 class Raised(NamedTuple):
@@ -88,6 +101,24 @@ def call(function: Callable[..., object], args: tuple[object, ...], kwargs: dict
         )
         raise TypeError(msg)
     return result
+
+
+def is_coroutine_function(function: object) -> bool:
+    """Whether calling it gives a coroutine."""
+    return any(inspect.iscoroutinefunction(part) for part in _what_runs(function))
+
+
+def is_generator_function(function: object) -> bool:
+    """Whether calling it gives a generator, asynchronous or not."""
+    parts = _what_runs(function)
+    return any(inspect.isgeneratorfunction(part) or inspect.isasyncgenfunction(part) for part in parts)
+
+
+def _what_runs(function: object) -> tuple[object, object]:
+    """What a partial wraps at last, and the method that makes a callable object callable."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function, type(function).__call__
 
 
 def caught(error: BaseException, call: Call) -> Raised:

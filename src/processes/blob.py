@@ -110,6 +110,20 @@ def dump(value: object, modules: set[str] | None = None, inline_max: int = INLIN
     return stream
 
 
+def try_out(value: object) -> None:
+    """
+    Pickle a value to nowhere, whatever its size.
+
+    Raises:
+        Exception: As `dump`.
+    """
+    if not _is_trivial(value):
+        try:
+            _dump_with(_PlainPickler, value, None, None)
+        except Exception:  # noqa: BLE001  as in `dump`
+            _dump_by_value(value, None, None)
+
+
 def load(value: Value) -> Any:  # noqa: ANN401  it is whatever was dumped
     """
     Build the object anew.
@@ -206,14 +220,31 @@ class _Sink:
         return file
 
 
+class _Nowhere(_Sink):
+    """For who only wants to know whether it can be done."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def write(self, data: bytes | bytearray | pickle.PickleBuffer) -> int:
+        return memoryview(data).nbytes
+
+    def keep_out(self, buffer: pickle.PickleBuffer) -> bool:  # noqa: ARG002  the pickler calls it
+        return False
+
+    def finish(self) -> Value:
+        return b""
+
+
 def _write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     view = memoryview(data).cast("B")
     while view:  # One write(2) takes 2 GiB at most.
         view = view[os.write(fd, view) :]
 
 
-def _dump_with(pickler: type[pickle.Pickler], value: object, modules: set[str] | None, inline_max: int) -> Value:
-    sink = _Sink(inline_max)
+def _dump_with(pickler: type[pickle.Pickler], value: object, modules: set[str] | None, inline_max: int | None) -> Value:
+    """Pickle to memory or file; with None for the size, to nowhere."""
+    sink = _Nowhere() if inline_max is None else _Sink(inline_max)
     try:
         by_value = pickler(sink, PROTOCOL, buffer_callback=sink.keep_out)
         if modules is not None:
@@ -225,7 +256,7 @@ def _dump_with(pickler: type[pickle.Pickler], value: object, modules: set[str] |
         raise
 
 
-def _dump_by_value(value: object, modules: set[str] | None, inline_max: int) -> Value:
+def _dump_by_value(value: object, modules: set[str] | None, inline_max: int | None) -> Value:
     """Cloudpickle it; modules that the other process could not find go by value for as long as this takes."""
     import cloudpickle
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from processes.attempt import Call
+    from processes.output import Reader
 
 #: How long a SIGSTOPped process may take to stop, in seconds: one in uninterruptible sleep may never, and is killed
 #: without.
@@ -42,6 +43,8 @@ class Placed:
         "function",
         "keep",
         "next_sample",
+        "output",
+        "output_end",
         "profile",
         "sampled",
         "seen",
@@ -61,6 +64,8 @@ class Placed:
         self.seen = False  # whether its start was reported
         self.next_sample = 0.0  # when its memory is looked at next, if it has a limit
         self.sampled = 0  # the most memory seen, in bytes
+        self.output: Reader | None = None  # of what it writes, if that is captured
+        self.output_end = 0  # so long is the file when it has ended
         # What is sure of its failure while the child still looks for more, and since when: (retryable, fields).
         self.sure: tuple[bool, tuple[object, ...]] | None = None
         self.sure_at = math.inf
@@ -107,6 +112,7 @@ class Child:
         self.check_at = math.inf  # when to look at the page next, CLOCK_MONOTONIC
         self.is_long = False  # its first attempt has run for a while: nothing is placed behind it
         self.made = 0  # attempts that ended here
+        self.last_task = ""  # whose the last of them was
         self.ready_private = 0  # memory when first ready, in bytes: its own, and resident
         self.ready_resident = 0
         self.resident = 0
@@ -237,6 +243,8 @@ class Child:
         """Free descriptors and mapping."""
         for placed in self.inflight.values():
             self._forget_message(placed)
+            if placed.output is not None:
+                placed.output.close()
         self.outbox.clear()
         self.channel.close()
         self.forget_end()

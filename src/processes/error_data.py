@@ -88,6 +88,18 @@ class ErrorData:
     #: The last lines that the task logged, of one that was killed or crashed.
     last_log_lines: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        """What a person wants to know: the traceback, the locals, what was skipped, what was logged last."""
+        blocks = [self.traceback_str.rstrip() or ": ".join(filter(None, (self.exception_type, self.exception)))]
+        if self.traced_vars:
+            shown = [f"  {name} = {value}" for name, value in self.traced_vars.items()]
+            blocks.append("\n".join([f"Locals at {self.traced_vars_location or '?'}:", *shown]))
+        if self.last_log_lines:
+            blocks.append("\n".join(["Logged last:", *(f"  {line}" for line in self.last_log_lines)]))
+        if self.downstream_impact:
+            blocks.append(f"Skipped because of it: {', '.join(self.downstream_impact)}")
+        return "\n\n".join(blocks)
+
     def context(self) -> dict[str, object]:
         """The nine facts that a log record carries as `task_context`."""
         return {name: getattr(self, name) for name in CONTEXT_FIELDS}

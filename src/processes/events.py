@@ -99,7 +99,7 @@ class RunBroken:
 
 @dataclass(slots=True)
 class RunInterrupted:
-    """The user pressed Ctrl-C: what runs is to end, nothing more starts."""
+    """The user pressed Ctrl-C, or the program is told to end: what runs is to end, nothing more starts."""
 
 
 @dataclass(slots=True)
@@ -160,7 +160,7 @@ class StartAttempt:
 
 @dataclass(slots=True)
 class CancelAttempt:
-    """The run's deadline has passed, or the user interrupts it: end this attempt; its end is still reported."""
+    """The run's deadline has passed, or it is interrupted: end this attempt; its end is still reported."""
 
     attempt_id: int
 

@@ -176,6 +176,36 @@ class WorkerStartError(ProcessesError):
         return _restore, (type(self), self.args, {**self.__dict__, "report": None})
 
 
+class RunTerminated(SystemExit):
+    """
+    The program was told to end while a run went on: by SIGTERM, or by SIGHUP when its terminal was closed.
+
+    A SystemExit: where nobody catches it the program ends, with the exit code 128 plus the signal's number.
+
+    Attributes:
+        signal: Name of the signal, such as "SIGTERM".
+        report: What had happened until then, or None where it is a task that was stopped so.
+    """
+
+    __module__ = "processes"
+
+    def __init__(self, number: int, text: str = "") -> None:
+        """Make the exit code of the signal's number."""
+        super().__init__(128 + number)
+        self.signal = signal_name(number)
+        self.report: object | None = None
+        self._number = number
+        self._text = text or f"the program was told to end by {self.signal}"
+
+    def __str__(self) -> str:
+        """Say why, where a SystemExit says the exit code."""
+        return self._text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Leave the report out: it may hold what no pickle can."""
+        return type(self), (self._number, self._text), {**self.__dict__, "report": None}
+
+
 class UnpicklableError(ProcessesError):
     """
     A value cannot travel between processes.
@@ -184,21 +214,56 @@ class UnpicklableError(ProcessesError):
         task_name: The task it belongs to.
         what: Which of the task's values: "args[0]", "kwargs['db']", "function", "result", ...
         reason: What the pickler said.
+        path: Where in the value the trouble is: "cfg.db._lock"; "" where it was not found.
+        kind: Type of what is there: "_thread.lock"; "" where it was not found.
     """
 
-    def __init__(self, task_name: str, what: str, reason: str) -> None:
+    def __init__(self, task_name: str, what: str, reason: str, *, path: str = "", kind: str = "") -> None:
         """Name task and value, then the way out."""
         self.task_name = task_name
         self.what = what
         self.reason = reason
+        self.path = path
+        self.kind = kind
+        super().__init__(self._sentence_of_path() if path else self._sentence())
+
+    def _sentence(self) -> str:
         way_out = (
             "Return plain data"
-            if what == "result"
+            if self.what == "result"
             else "Pass plain data and open files, locks and connections inside the task"
         )
-        super().__init__(
-            f"Task '{task_name}': {what} cannot be pickled: {reason}. {way_out}, or use parallel=\"threads\"."
+        return (
+            f"Task '{self.task_name}': {self.what} cannot be pickled: {self.reason}. {way_out}, "
+            'or use parallel="threads".'
         )
+
+    def _sentence_of_path(self) -> str:
+        role = "argument" if self.what.startswith(("args", "kwargs")) else self.what
+        article = "an" if self.kind.lstrip("_")[:1].lower() in set("aeiou") else "a"
+        # The usual words say no more than the type.
+        reason = "" if self.reason == f"TypeError: cannot pickle '{self.kind}' object" else f" ({self.reason})"
+        way_out = "return plain data" if self.what == "result" else "open it inside the task"
+        return (
+            f"Task '{self.task_name}', {role} {self.path}: {article} {self.kind} cannot be pickled{reason}; {way_out}, "
+            'or use parallel="threads".'
+        )
+
+
+class TaskCheckError(ProcessesError, ValueError):
+    """
+    A task that cannot run as it was made, found before anything has run.
+
+    Attributes:
+        task_name: The task.
+        what: The parameter of `Task` that is at fault: "func", "log_path", "memory_limit" or "retry_delay".
+    """
+
+    def __init__(self, message: str, *, task_name: str, what: str) -> None:
+        """Keep the facts beside the sentence."""
+        self.task_name = task_name
+        self.what = what
+        super().__init__(message)
 
 
 class RemoteTaskError(ProcessesError):

@@ -612,6 +612,12 @@ def failure_record(logger: logging.Logger, error: BaseException, data: ErrorData
     return record
 
 
+def output_record(task_name: str, line: str) -> bytes:
+    """A line that a task wrote to its output, packed as a record of now."""
+    name = f"{LIBRARY_LOGGER}.{task_name}.output"
+    return pack(logging.LogRecord(name, logging.INFO, "(output)", 0, line, None, None))
+
+
 def snapshot() -> tuple[dict[str, tuple[int, bool, bool]], int]:
     """Levels and switches of every logger, as a child is to have them: (loggers, `logging.disable`)."""
     loggers = {"": (int(logging.root.level), True, logging.root.disabled)}

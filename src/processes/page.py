@@ -43,6 +43,7 @@ _STACKS_MAX = 2**20
 _JOB = struct.Struct("<QI")  # attempt id; length of the message, 0 where it comes by the channel
 _OUTCOME = struct.Struct("<QII")  # number, length and checksum of the message
 _TOLD = 5  # the cell that counts outcomes
+_CUT_OFF = 6  # the cell that says that nothing can come by the channel any more
 
 #: The longest message that a slot takes.
 MESSAGE_MAX = _SLOT_SIZE - max(_JOB.size, _OUTCOME.size)
@@ -93,6 +94,15 @@ class Page:
             found = attempt_id, cells[1] / 1e9, cells[2] / 1e6, cells[3] / 1e6, cells[4]
             if cells[0] == attempt_id:
                 return found
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the worker found that it cannot reach its parent: its descriptors were closed, or are others."""
+        return bool(self._cells[_CUT_OFF])
+
+    def say_cut_off(self) -> None:
+        """Say so, from the worker: here it needs no descriptor."""
+        self._cells[_CUT_OFF] = 1
 
     # ---- attempts to come --------------------------------------------------------------------------------------------
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
-from processes import graph, logs, runner
+from processes import graph, logs, preflight, runner
 from processes.backends.pool import PoolBackend, ProcessPool
 from processes.backends.sequential import SequentialBackend
 from processes.backends.threads import ThreadsBackend
@@ -14,22 +15,28 @@ from processes.events import TaskStatus
 from processes.exceptions import (
     CircularDependencyError,
     DependencyNotFoundError,
+    TaskCheckError,
     TaskNotFoundError,
 )
+from processes.failure import text_of
 from processes.graph import key_of
+from processes.interrupts import Interrupts
 from processes.observer import Observer, RunFinished, RunStarted
 from processes.report import Facts, ProcessExecutionReport, TaskResult, elapsed, entry_of, exception_of
+from processes.run_info import info_of
 from processes.runner import Plan
 from processes.spec import require, require_callable, require_int
 from processes.task import Task, TaskDependency
 from processes.usage import usable_cpus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
+    from processes.attempt import Call
     from processes.backends.base import Backend
     from processes.observer import RunEvent
+    from processes.run_info import RunInfo
     from processes.runner import Outcome, TaskRecord
 
 _MODES = "None or False (sequential), True or 'processes', 'threads', or a ProcessPool"
@@ -209,46 +216,112 @@ class Process:
 
         Raises:
             TypeError: A number is none, or `on_event` cannot be called.
-            ValueError: No such mode, or a task asks for what the mode cannot do.
+            ValueError: No such mode. A TaskCheckError: a task asks for what the mode cannot do, or the folder of its
+                logfile is gone; `check` tells of all of them.
             ExceptionGroup: Of an UnpicklableError for each value that cannot reach a child; nothing was started.
             WorkerStartError: Children cannot be started; its `report` says what had happened until then.
             KeyboardInterrupt: Ctrl-C in the main thread, where the program has no handler of its own. Nothing new was
-                started, what ran was stopped, and its `report` says what had happened until then.
+                started, what ran was stopped, and its `report` says what had happened until then. A second Ctrl-C waits
+                for neither logs nor `on_event`.
+            RunTerminated: The same for SIGTERM and SIGHUP; a SystemExit, which ends the program with 128 + the number.
         """
         _check_deadline(deadline)
         if on_event is not None:
             require_callable("on_event", on_event)
         backend = self._backend(parallel, _checked_workers(max_workers))
-        self._check_enforced(backend)
+        plan = self._plan()
+        for problem in self._refusals(plan.calls, backend):
+            raise problem
         self.runner = ProcessRunner(self)
         observer = None if on_event is None else Observer(on_event)
-        try:
-            report, broken = self._observed_run(backend, observer, deadline, fail_fast=fail_fast)
-        finally:
-            if observer is not None:
-                observer.stop()
+        with Interrupts() as interrupts:
+            try:
+                report, broken = self._observed_run(plan, backend, observer, interrupts, deadline, fail_fast=fail_fast)
+            finally:
+                if observer is not None:
+                    interrupts.patiently(observer.stop)
+        broken = interrupts.error() or broken  # Now that the handlers are back, so that none is lost.
         if broken is not None:
             broken.report = report  # type: ignore[attr-defined]  # ours has it, and a KeyboardInterrupt takes it
             raise broken
         return report
 
     def _observed_run(
-        self, backend: Backend, observer: Observer | None, deadline: float | None, *, fail_fast: bool
+        self,
+        plan: Plan,
+        backend: Backend,
+        observer: Observer | None,
+        interrupts: Interrupts,
+        deadline: float | None,
+        *,
+        fail_fast: bool,
     ) -> tuple[ProcessExecutionReport, BaseException | None]:
         """The report, and why the run broke off, if it did."""
-        plan = self._plan()
+        started_at, begun = datetime.now(UTC), monotonic()
         if observer is not None:
-            observer.tell(RunStarted(self.name, len(plan.specs), datetime.now(UTC)))
-        outcome = runner.run(plan, backend, deadline=deadline, fail_fast=fail_fast, observer=observer)
+            observer.tell(RunStarted(self.name, len(plan.specs), started_at))
+        outcome = runner.run(
+            plan, backend, deadline=deadline, fail_fast=fail_fast, observer=observer, interrupts=interrupts
+        )
+        seconds = monotonic() - begun
         self.runner.take_in(self.tasks, outcome, backend)
         if observer is not None:
-            observer.stop()  # What it could not be told belongs in the report.
+            interrupts.patiently(observer.stop)  # What it could not be told belongs in the report.
             outcome.warnings += observer.troubles
-        report = self._report(plan, outcome, backend)
-        if observer is not None:
+        broken = "" if outcome.broken is None else f"{type(outcome.broken).__name__}: {text_of(outcome.broken)}"
+        run = info_of(started_at, seconds, *_way_of(backend), broken)
+        report = self._report(plan, outcome, backend, run)
+        if observer is not None and not interrupts.is_hurried:  # It may still be at an earlier event.
             observer.tell(RunFinished(report))
             observer.start()
         return report, outcome.broken
+
+    def check(self, parallel: bool | str | ProcessPool | None = "processes", max_workers: int | None = None) -> None:
+        """
+        Find out what would go wrong, all of it, before anything runs.
+
+        Arguments and functions that cannot be sent to children, with the part of them that is to blame; functions that
+        cannot take what they would get, results of dependencies included, or are generator functions; retry delays,
+        folders of logfiles, and limits that the mode cannot keep a task to. Nothing is started.
+
+        Args:
+            parallel: As for `run`.
+            max_workers: As for `run`.
+
+        Raises:
+            TypeError: `max_workers` is no number.
+            ValueError: No such mode.
+            ExceptionGroup: Of an UnpicklableError or a TaskCheckError for each problem; each names its task.
+        """
+        backend = self._backend(parallel, _checked_workers(max_workers))
+        calls = self._calls()
+        problems: list[Exception] = [*self._refusals(calls, backend), *self._function_problems(calls)]
+        problems += self._delay_problems()
+        try:
+            problems += backend.check(calls)
+        finally:
+            backend.close()
+        if problems:
+            msg = f"the process has {len(problems)} problem{'s' if len(problems) > 1 else ''}"
+            raise ExceptionGroup(msg, problems)
+
+    def _calls(self) -> list[Call]:
+        positions = {key: place for place, key in enumerate(self._ordered())}
+        return [self._tasks[key].call(positions) for key in self._ordered()]
+
+    def _function_problems(self, calls: Sequence[Call]) -> Iterator[TaskCheckError]:
+        for call in calls:
+            problem = preflight.check_function(call, [calls[source].name for source, _ in call.injections])
+            if problem is not None:
+                yield problem
+
+    def _delay_problems(self) -> Iterator[TaskCheckError]:
+        for task in self.tasks:
+            try:
+                task.spec({})
+            except Exception as error:  # noqa: BLE001  a function of the user's
+                text = f"{type(error).__name__}: {text_of(error)}"
+                yield TaskCheckError(f"Task '{task.name}': {text}", task_name=task.name, what="retry_delay")
 
     def _backend(self, parallel: object, max_workers: int | None) -> Backend:
         if parallel is None or parallel is False:
@@ -265,14 +338,20 @@ class Process:
         msg = f"parallel must be {_MODES}, got {parallel!r}"
         raise ValueError(msg)
 
-    def _check_enforced(self, backend: Backend) -> None:
-        for task in self._tasks.values():
-            if task.memory_limit is not None and "memory_limit" not in backend.enforces:
-                msg = (
-                    f"Task '{task.name}' has memory_limit={task.memory_limit}, which only parallel='processes' can "
-                    "keep it to. Run it so, or drop the limit."
-                )
-                raise ValueError(msg)
+    def _refusals(self, calls: Sequence[Call], backend: Backend) -> Iterator[TaskCheckError]:
+        """What stands in the way of the tasks, beside what they send to children."""
+        fine: set[str | None] = {None}  # paths of logfiles; many tasks may share one
+        for key, call in zip(self._ordered(), calls, strict=True):
+            problem = preflight.check_limits(call, backend.enforces)
+            if problem is not None:
+                yield problem
+            path = self._tasks[key].log_path
+            if path not in fine and path is not None:
+                problem = preflight.check_log(call.name, path)
+                if problem is not None:
+                    yield problem
+                else:
+                    fine.add(path)
 
     def _plan(self) -> Plan:
         keys = self._ordered()
@@ -294,11 +373,11 @@ class Process:
             self._redact,
         )
 
-    def _report(self, plan: Plan, outcome: Outcome, backend: Backend) -> ProcessExecutionReport:
+    def _report(self, plan: Plan, outcome: Outcome, backend: Backend, run: RunInfo) -> ProcessExecutionReport:
         offset, fetch = outcome.clock_offset, backend.fetch
         pairs = zip(plan.calls, outcome.records, strict=True)
         entries = {call.name: entry_of(Facts(call, record, offset, fetch)) for call, record in pairs}
-        return ProcessExecutionReport(entries, self.name, tuple(outcome.warnings))
+        return ProcessExecutionReport(entries, self.name, tuple(outcome.warnings), run)
 
     # ---- log files ---------------------------------------------------------------------------------------------------
 
@@ -423,6 +502,19 @@ class _LazyTaskResult(TaskResult):
     @result.setter
     def result(self, value: Any) -> None:  # noqa: ANN401
         self._result = value
+
+
+def _way_of(backend: Backend) -> tuple[str, int | None, str]:
+    """Mode, tasks at a time and start method, for RunInfo."""
+    match backend:
+        case SequentialBackend():
+            return "sequential", 1, ""
+        case ThreadsBackend():
+            return "threads", backend._max_workers, ""
+        case PoolBackend():
+            return "processes", backend._max_workers, backend._method
+        case _:
+            return "", None, ""
 
 
 def _check_type(name: str, value: object, kind: type, wording: str) -> None:

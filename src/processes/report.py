@@ -5,14 +5,12 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
-import enum
-import json
 import pickle
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from processes.error_data import CONTEXT_FIELDS, ErrorData
+from processes.error_data import ErrorData
 from processes.events import TaskStatus
 from processes.exceptions import RemoteTaskError, TaskFailedError
 from processes.spec import name_of
@@ -20,14 +18,10 @@ from processes.spec import name_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from processes.comparison import ReportComparison
     from processes.failure import Failure
+    from processes.run_info import RunInfo
     from processes.usage import Measure
-
-#: Version of what `to_json` writes; a key may be added within one version, none is removed or changes its meaning.
-SCHEMA_VERSION = 1
-
-#: Fixed by 7.0.4: the keys of one entry in JSON.
-_ENTRY_KEYS = ("name", "function", "args", "kwargs", "status", "elapsed_seconds", "attempts", "result", "error")
 
 
 class TaskResult:
@@ -316,6 +310,12 @@ class TaskReportEntry(_MadeLater):
             error = self.error
             return RemoteTaskError(error.exception_type or "Exception", error.exception, error.traceback_str)
 
+    def __str__(self) -> str:
+        """How the task ended, what it took, its result or its failure."""
+        from processes.comms.table import entry_text
+
+        return entry_text(self)
+
     def __getstate__(self) -> tuple[list[object], bytes | None]:
         """All fields, and the exception if it can be pickled."""
         fields = [getattr(self, each.name) for each in dataclasses.fields(self)]
@@ -395,6 +395,9 @@ class ProcessExecutionReport:
     process_name: str = ""
     #: Troubles of the run's own, mended or not: a replaced worker, a logfile that could not be written.
     warnings: tuple[str, ...] = ()
+    #: When, where and how it was run; None for a report that was built by hand. Two reports are equal when the same
+    #: happened to the tasks, as in 7.0.4, wherever that was.
+    run: RunInfo | None = field(default=None, compare=False)
 
     @property
     def successes(self) -> dict[str, TaskReportEntry]:
@@ -413,6 +416,21 @@ class ProcessExecutionReport:
 
     def _with(self, status: TaskStatus) -> dict[str, TaskReportEntry]:
         return {key: entry for key, entry in self.entries.items() if entry.status is status}
+
+    def to_text(self, *, details: bool = False) -> str:
+        """
+        The report for a terminal: a line a task, then each failure; `print(report)` shows it without details.
+
+        Args:
+            details: Show the whole traceback, the locals and the last log lines of each failure.
+        """
+        from processes.comms.table import report_text
+
+        return report_text(self, details=details)
+
+    def __str__(self) -> str:
+        """As `to_text`."""
+        return self.to_text()
 
     def raise_for_errors(self) -> None:
         """
@@ -448,7 +466,7 @@ class ProcessExecutionReport:
 
     def to_json(self, *, indent: int | str | None = None, **dumps_kwargs: Any) -> str:  # noqa: ANN401  json.dumps' own
         """
-        The report as JSON text.
+        The report as JSON text that every reader takes, whatever the tasks returned.
 
         Args:
             indent: As in `json.dumps`.
@@ -456,21 +474,92 @@ class ProcessExecutionReport:
 
         Returns:
             An object with `entries` (nine keys each), `process_name`, `metrics` (times, usage and attempts by task),
-            `failures` (what is known beyond the nine fields of an error) and `schema_version`.
+            `failures` (what is known beyond the nine fields of an error), `run` (its fields, and the warnings) and
+            `schema_version`, now 1. Within one schema version keys may be added beside `entries`; none is removed or
+            changes its meaning.
+
+        Results are written whole. What JSON has no type for comes as its text; a result that cannot be loaded as the
+        reason; a container that holds itself as "[...]"; and keys that would read the same get a number.
         """
-        dumps_kwargs.pop("default", None)
-        document = {
-            "entries": {key: _entry_json(entry) for key, entry in self.entries.items()},
-            "process_name": self.process_name,
-            "metrics": {key: _metrics_json(entry) for key, entry in self.entries.items()},
-            "failures": {
-                key: {"exception_type": entry.error.exception_type}
-                for key, entry in self.entries.items()
-                if entry.error is not None
-            },
-            "schema_version": SCHEMA_VERSION,
-        }
-        return json.dumps(_plain(document), indent=indent, **dumps_kwargs)
+        from processes import report_json
+
+        return report_json.write(self, indent=indent, **dumps_kwargs)
+
+    @classmethod
+    def from_json(cls, text: str | bytes | bytearray) -> Self:
+        """
+        A report from what `to_json` wrote, also that of 7.0.4 or of a later version with the same `schema_version`.
+
+        It writes the same text again, with the same options. Arguments and results are what JSON can hold of them: a
+        tuple is a list, an object its text.
+
+        Raises:
+            ValueError: It is no such text; the error says what is wrong, and where.
+            TypeError: It is no text.
+        """
+        from processes import report_json
+
+        return cls(*report_json.read(text))
+
+    def merge(self, *others: ProcessExecutionReport, keep: str | None = None) -> Self:
+        """
+        One report of all: parts of a batch that ran apart, or a batch and a second run of what had failed.
+
+        Args:
+            others: Reports of other runs.
+            keep: For a task that several reports have: "first" or "last" to keep its entry in the first or the last of
+                them, this report being the first; None to refuse.
+
+        Returns:
+            A new report: entries in their order, a task of several reports in its first place; all warnings; the first
+            name. Its `run` goes from the first start to the last end, with the seconds of all together, and otherwise
+            has what all runs agree on.
+
+        Raises:
+            ValueError: Reports have tasks of the same name, which it lists, and `keep` does not say which to keep.
+            TypeError: One is no report.
+        """
+        from processes import merging
+
+        return type(self)(*merging.merged((self, *others), keep))
+
+    def compare(
+        self,
+        before: ProcessExecutionReport,
+        *,
+        time_ratio: float = 1.25,
+        time_seconds: float = 0.1,
+        memory_ratio: float = 1.1,
+        memory_bytes: int | str = "8MiB",
+    ) -> ReportComparison:
+        """
+        What changed since an earlier report, task by task.
+
+        A difference is told when it reaches both thresholds, as a ratio and as an amount: 1.0 and 0 tell every one. The
+        defaults leave out what repeated runs on one machine commonly differ by: times by some 20 %, and short ones by
+        a few hundredths of a second; peaks by what a child had loaded for its tasks before.
+
+        Args:
+            before: The earlier report.
+            time_ratio: How many times slower, or faster, a task must be.
+            time_seconds: How many seconds slower, or faster.
+            memory_ratio: How many times as much peak memory, or as little.
+            memory_bytes: How many bytes more or less, or a text such as "64MiB".
+
+        Raises:
+            TypeError: It is no report, or a threshold is no number.
+            ValueError: A ratio is below 1, or an amount below 0.
+        """
+        from processes import comparison
+
+        return comparison.compare(
+            self,
+            before,
+            time_ratio=time_ratio,
+            time_seconds=time_seconds,
+            memory_ratio=memory_ratio,
+            memory_bytes=memory_bytes,
+        )
 
     def notify(
         self,
@@ -545,43 +634,3 @@ class ReportChannel(abc.ABC):
         Raises:
             Exception: Whatever went wrong: `ProcessExecutionReport.notify` catches and tells it.
         """
-
-
-def _entry_json(entry: TaskReportEntry) -> dict[str, object]:
-    plain: dict[str, object] = {key: getattr(entry, key) for key in _ENTRY_KEYS}
-    if entry.error is not None:
-        plain["error"] = {key: getattr(entry.error, key) for key in CONTEXT_FIELDS}
-    return plain
-
-
-def _metrics_json(entry: TaskReportEntry) -> dict[str, object]:
-    return {
-        "started_at": entry.started_at.isoformat() if entry.started_at else None,
-        "ended_at": entry.ended_at.isoformat() if entry.ended_at else None,
-        "worker_pid": entry.worker_pid,
-        "usage": entry.usage,
-        "attempt_log": entry.attempt_log,
-        "why": entry.why,
-    }
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401  any JSON value; one return a kind
-    """A value in the types of JSON; what JSON has no type for comes as its text."""
-    match value:
-        case enum.Enum():
-            return value.value
-        case None | bool() | int() | float() | str():
-            return value
-        case dict():
-            return {
-                key if isinstance(key, str | int | float | bool | None) else repr(key): _plain(part)
-                for key, part in value.items()
-            }
-        case list() | tuple() | set() | frozenset():
-            return [_plain(part) for part in value]
-        case bytes():
-            return value.decode("utf-8", "replace")
-        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return {part.name: _plain(getattr(value, part.name)) for part in dataclasses.fields(value)}
-        case _:
-            return repr(value)

@@ -41,7 +41,7 @@ from processes.events import (
     TimePassed,
     TroubleSeen,
 )
-from processes.exceptions import RemoteTaskError, TaskTimeoutError
+from processes.exceptions import RemoteTaskError, RunTerminated, TaskTimeoutError
 from processes.failure import chain_data
 from processes.interrupts import Interrupts
 from processes.observer import TaskFinished, TaskRetried, TaskStarted
@@ -117,6 +117,7 @@ def run(
     deadline: float | None = None,
     fail_fast: bool = False,
     observer: Observer | None = None,
+    interrupts: Interrupts | None = None,
 ) -> Outcome:
     """
     Run the tasks of a plan to their end.
@@ -127,21 +128,34 @@ def run(
         deadline: Seconds from now after which nothing runs any more.
         fail_fast: Start nothing more once a task has failed.
         observer: Told of every task; it is started here, and left running.
+        interrupts: In force already, where the caller has more to do that they may end.
 
-    A Ctrl-C ends it: everything that runs is stopped, the rest skipped, and the outcome is broken by a
-    KeyboardInterrupt.
+    Ctrl-C, SIGTERM and SIGHUP end it: everything that runs is stopped, the rest skipped, and the outcome is broken by
+    a KeyboardInterrupt or a RunTerminated.
 
     Raises:
         ExceptionGroup: Values that cannot reach the backend; nothing was started.
     """
-    return _Run(plan, backend, deadline, observer, fail_fast=fail_fast).run()
+    if interrupts is not None:
+        return _Run(plan, backend, deadline, observer, interrupts, fail_fast=fail_fast).run()
+    with Interrupts() as own:
+        outcome = _Run(plan, backend, deadline, observer, own, fail_fast=fail_fast).run()
+    outcome.broken = own.error() or outcome.broken  # One that came after the last task had ended is not lost.
+    return outcome
 
 
 class _Run:
     """One run's state."""
 
     def __init__(
-        self, plan: Plan, backend: Backend, deadline: float | None, observer: Observer | None, *, fail_fast: bool
+        self,
+        plan: Plan,
+        backend: Backend,
+        deadline: float | None,
+        observer: Observer | None,
+        interrupts: Interrupts,
+        *,
+        fail_fast: bool,
     ) -> None:
         self._plan = plan
         self._observer = observer
@@ -160,23 +174,20 @@ class _Run:
             for logger, spec in zip(plan.loggers, plan.specs, strict=True)
         ]
         self._slots = 0
-        self._interrupts = Interrupts(backend.interrupt)
-        self._is_lost = False  # the backend cannot go on
+        self._interrupts = interrupts
+        self._is_interrupted = False  # the scheduler knows of it
+        self._is_lost = False  # the backend cannot go on, or nobody waits for what it has to tell
 
     def _destination(self, logger: logging.Logger, name: str) -> logs.Destination:
         listener, offset = self._listener, self._outcome.clock_offset
         return logs.Destination(logger, name, listener.put, offset, self._redaction, listener.troubles)
 
     def run(self) -> Outcome:
-        with self._interrupts:
-            self._run()
-        self._outcome.warnings += self._listener.troubles.texts
-        return self._outcome
-
-    def _run(self) -> None:
+        self._backend.wakeup = self._interrupts.wakeup
+        self._interrupts.on_signal = self._backend.interrupt
         try:
             # Before any thread of ours: a backend may fork.
-            self._backend.open(self._plan.calls, self._destinations)
+            self._open()
             self._listener.start()
             if self._observer is not None:
                 self._observer.start()
@@ -184,7 +195,16 @@ class _Run:
             self._loop()
         finally:
             self._backend.close()
-            self._listener.stop()
+            self._interrupts.patiently(self._listener.stop)
+        self._outcome.warnings += self._listener.troubles.texts
+        return self._outcome
+
+    def _open(self) -> None:
+        try:
+            self._backend.open(self._plan.calls, self._destinations)
+        except (KeyboardInterrupt, RunTerminated):
+            if self._interrupts.first is None:
+                raise
 
     @contextlib.contextmanager
     def _quiet(self) -> Iterator[None]:
@@ -196,7 +216,9 @@ class _Run:
         self._slots = self._backend.slots
         deadline = None if self._deadline is None else now + self._deadline
         scheduler = Scheduler(self._plan.specs, slots=self._slots, deadline=deadline, fail_fast=self._fail_fast)
-        self._carry_out(scheduler.start(now))
+        self._heed_interrupt(scheduler, now)
+        if not self._is_interrupted:
+            self._carry_out(scheduler.start(now))
         while not scheduler.is_done:
             events = self._backend.wait(scheduler.wake_at)
             now = monotonic()
@@ -204,9 +226,7 @@ class _Run:
             if slots != self._slots:  # First: an attempt that came back must not be placed where there is no room now.
                 self._slots = slots
                 self._carry_out(scheduler.handle(SlotsChanged(slots), now))
-            if self._interrupts.count and self._outcome.broken is None:  # Before: what ends makes room for others.
-                self._outcome.broken = KeyboardInterrupt()
-                self._carry_out(scheduler.handle(RunInterrupted(), now))
+            self._heed_interrupt(scheduler, now)  # Before: what ends makes room for others.
             for event in events:
                 # A broken run has given up every attempt: of what still comes, only what was said of them counts.
                 if not self._is_lost or isinstance(event, RecordLogged | TroubleSeen):
@@ -215,6 +235,15 @@ class _Run:
                     self._take_in(event, scheduler, now)
             if not events:
                 self._carry_out(scheduler.handle(TimePassed(), now))
+            if self._interrupts.is_hurried and not self._is_lost:  # What is still alive is killed by `close`.
+                self._is_lost = True
+                self._carry_out(scheduler.handle(RunBroken(KeyboardInterrupt()), now))
+
+    def _heed_interrupt(self, scheduler: Scheduler, now: float) -> None:
+        if self._interrupts.first is not None and not self._is_interrupted:
+            self._is_interrupted = True
+            self._outcome.broken = self._outcome.broken or self._interrupts.error()
+            self._carry_out(scheduler.handle(RunInterrupted(), now))
 
     # ---- events ------------------------------------------------------------------------------------------------------
 
@@ -297,10 +326,8 @@ class _Run:
 
     def _cancel(self, attempt_id: int) -> None:
         name = self._plan.specs[self._placed[attempt_id].task].name
-        error: BaseException = TaskTimeoutError.of_deadline(name, self._deadline or 0.0)
-        if isinstance(self._outcome.broken, KeyboardInterrupt):
-            error = KeyboardInterrupt(f"task '{name}' was stopped: the run was interrupted")
-        self._backend.cancel(attempt_id, error)
+        error = self._interrupts.error(f"task '{name}' was stopped: the run was interrupted")
+        self._backend.cancel(attempt_id, error or TaskTimeoutError.of_deadline(name, self._deadline or 0.0))
 
     def _start(self, command: StartAttempt) -> None:
         self._placed[command.attempt_id] = command
@@ -367,6 +394,8 @@ class _Run:
                 return f"the run's deadline of {self._deadline}s passed"
             case SkipReason.INTERRUPTED:
                 return "the run was interrupted"
+            case SkipReason.BROKEN if self._is_interrupted:
+                return "the run was interrupted twice: whether it had begun is not known"
             case SkipReason.BROKEN:
                 return f"the run broke off: {str(self._outcome.broken).splitlines()[0]}"
 

@@ -146,6 +146,7 @@ class Task:
         retry_delay: float | Callable[[int], float] = 0.0,
         memory_limit: int | str | None = None,
         keep_result: bool = True,
+        capture_output: bool = False,
     ) -> None:
         """
         Describe the task; nothing runs, but its logfile is made.
@@ -167,6 +168,9 @@ class Task:
             memory_limit: Bytes, or a text such as "512MiB", that one attempt may use: anonymous and swapped memory of
                 its child and that one's descendants, above what the child held when it was ready. Processes mode only.
             keep_result: Whether the report keeps the result; if not, it is freed after its last consumer.
+            capture_output: Whether what it writes to standard output and error goes to its log, line by line, as INFO
+                of the logger `processes.NAME.output`: prints, and what C code and the programs that it starts write.
+                Processes mode only.
 
         Raises:
             TypeError: A value of a wrong type, or a bad time-out or number of retries.
@@ -187,6 +191,7 @@ class Task:
         self.retry_delay = retry_delay
         self.memory_limit = memory_limit
         self.keep_result = keep_result
+        self.capture_output = capture_output
         self._check_types()
         self._check_limits()
         _check_characters(self.name)
@@ -206,6 +211,7 @@ class Task:
             msg = f"traced_vars_frame_filter must be a str or None. Got {type(self.traced_vars_frame_filter)}"
             raise TypeError(msg)
         require("keep_result", self.keep_result, bool)
+        require("capture_output", self.capture_output, bool)
 
     def _check_limits(self) -> None:
         if self.timeout is not None and not (_is_number(self.timeout) and self.timeout > 0):
@@ -285,6 +291,7 @@ class Task:
             self.timeout,
             self.memory_limit if isinstance(self.memory_limit, int) else None,
             redact,
+            self.capture_output,
         )
 
     def spec(self, positions: Mapping[str, int]) -> TaskSpec:

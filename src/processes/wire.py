@@ -49,7 +49,9 @@ TAINTED = 11  # keeper to parent: importing a module left threads; this keeper m
 TOLD = 12  # worker to parent: so many outcomes stand in the page
 PREPARE = 13  # parent to keeper: modules to import, and the pickled initializer, before the first START
 FAILING = 14  # worker to parent: an attempt raised, and this much is sure: what follows runs the user's code
-DESCRIPTORS = 15  # ahead of a message that has more descriptors than one datagram takes
+OUTPUT = 15  # worker to parent: so long is the file of what an attempt writes; the file, when it is new
+SPOILED = 16  # worker to parent: what an attempt that has ended left; this worker begins no other
+DESCRIPTORS = 17  # ahead of a message that has more descriptors than one datagram takes
 _KINDS = frozenset(range(JOB, DESCRIPTORS))
 
 # As ints: an enum's `|` costs more than the system call's own overhead.

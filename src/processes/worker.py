@@ -11,26 +11,29 @@ import contextlib
 import contextvars
 import ctypes
 import errno
-import faulthandler
 import gc
 import os
 import select
 import signal
+import socket
 import sys
 import traceback
 
 # What `signal.signal` wraps: twice an attempt 0.4 us instead of 5, which that takes to make an enum of the old handler.
 from _signal import signal as _set_handler  # type: ignore[import-not-found]
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from processes import blob, logs, wire
-from processes.attempt import bind, call, is_retryable
+from processes import blob, failure, logs, wire
+from processes.attempt import Profile, bind, call, is_retryable
 from processes.exceptions import UnpicklableError
-from processes.failure import Capture, Failure, let_go, text_of
-from processes.page import MESSAGE_MAX, STACK_SIGNAL
+from processes.failure import Failure, let_go, text_of
+from processes.output import Capture
+from processes.page import MESSAGE_MAX
 from processes.redaction import redaction_of
 from processes.usage import Measure, OwnUsage, private_bytes
+from processes.watched import out_of_reach, tell_stacks
+from processes.workplace import Workplace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,6 +62,9 @@ _TRIED_MAX = 8 * 2**20
 _TRUSTED = frozenset({"numpy", "pandas", "pyarrow", "scipy", "polars"}) | sys.stdlib_module_names
 
 _libc = ctypes.CDLL(None)
+
+
+_PLAIN = Profile()
 
 
 class _Failed(NamedTuple):
@@ -95,13 +101,6 @@ def redirect(descriptor: int, target: int) -> None:
         os.dup2(target, descriptor)
 
 
-def _tell_stacks(page_fd: int) -> None:
-    """Write Python's stacks behind the page: when this process crashes, and when its parent asks."""
-    os.lseek(page_fd, 0, os.SEEK_END)
-    faulthandler.enable(page_fd)
-    faulthandler.register(STACK_SIGNAL, page_fd)
-
-
 def main(channel: Channel, page: Page, page_fd: int, tokens: int, setup: Setup, keeper_pid: int) -> None:
     """
     Set this process up as a worker and serve until it is killed.
@@ -120,12 +119,14 @@ def main(channel: Channel, page: Page, page_fd: int, tokens: int, setup: Setup, 
     if os.getppid() != keeper_pid:  # It died before the line above.
         os._exit(1)
     reset_signals()
-    _tell_stacks(page_fd)
+    channel.socket = socket.socket(fileno=out_of_reach(channel.socket.detach()))
+    page_fd, tokens = out_of_reach(page_fd), out_of_reach(tokens)
+    tell_stacks(page_fd)
     redirect(2, setup.startup_stderr)
     sys.argv = list(setup.sys_argv)
     _reseed()
     # What the caller had in its context a fork has too.
-    contextvars.Context().run(_Worker(channel, page, tokens, setup).serve)
+    contextvars.Context().run(_Worker(channel, page, page_fd, tokens, setup).serve)
 
 
 def _reseed() -> None:
@@ -139,10 +140,12 @@ def _reseed() -> None:
 class _Worker:
     """One worker's state."""
 
-    def __init__(self, channel: Channel, page: Page, tokens: int, setup: Setup) -> None:
+    def __init__(self, channel: Channel, page: Page, page_fd: int, tokens: int, setup: Setup) -> None:
         self._channel = channel
         self._page = page
+        self._page_fd = page_fd
         self._tokens = tokens
+        self._inodes = self._own_inodes()
         self._taken = 0  # jobs that were taken from the page
         self._untold = 0  # outcomes in the page, if the parent has not been told of all of them
         self._untold_since = 0.0
@@ -152,7 +155,8 @@ class _Worker:
         self._last = self._usage.read()
         self._attempt_id = 0
         self._functions: dict[int, Value | Callable[..., object]] = {}  # pickled until the first use that succeeds
-        self._profiles: dict[int, bytes] = {}  # pickled (frame filter, retry_on, redact)
+        self._profiles: dict[int, Profile] = {}
+        self._output: Capture | None = None  # of what the attempt that runs writes
 
     def serve(self) -> None:
         """Get ready, then one job after another."""
@@ -160,15 +164,24 @@ class _Worker:
         logs.take_over(setup.loggers, setup.logging_disabled, handler, wants_info=setup.wants_info)
         if not self._initialize():
             return
-        gc.collect()
-        self._last = self._usage.read()
         _flush_output()
         redirect(2, self._setup.real_stderr)
-        self._send(wire.encode_plain(wire.READY, 0, self._pid, private_bytes(self._pid), self._last.resident))
-        poll = select.poll()
-        poll.register(self._tokens, select.POLLIN)
         # A SIGINT between two attempts is nobody's.
         _set_handler(signal.SIGINT, _ignore)
+        workplace = Workplace(self._page_fd, self._usage, is_fork=setup.start_method == "fork")
+        gc.collect()
+        self._last = self._usage.read()
+        self._send(wire.encode_plain(wire.READY, 0, self._pid, private_bytes(self._pid), self._last.resident))
+        try:
+            self._serve_jobs(workplace)
+        except (OSError, EOFError):
+            if self._own_inodes() != self._inodes:
+                self._page.say_cut_off()
+            raise
+
+    def _serve_jobs(self, workplace: Workplace) -> None:
+        poll = select.poll()
+        poll.register(self._tokens, select.POLLIN)
         while True:
             try:
                 os.eventfd_read(self._tokens)
@@ -178,7 +191,28 @@ class _Worker:
                 continue
             attempt_id, datagram = self._page.job(self._taken)
             self._taken += 1
-            self._serve_job(wire.message_of(datagram) if datagram else self._receive(attempt_id))
+            seconds = self._serve_job(wire.message_of(datagram) if datagram else self._receive(attempt_id), workplace)
+            # Only now: nothing is left of the attempt's values, whose descriptors may have the numbers of others.
+            left = workplace.put_back(seconds)
+            if left:
+                self._retire(attempt_id, left)
+            if workplace.has_reaped:  # The CPU of those processes is not the next attempt's.
+                self._last = self._usage.read()
+
+    def _retire(self, attempt_id: int, left: str) -> NoReturn:
+        """Say what the attempt left, and begin nothing more: the parent kills this process."""
+        self._send(wire.encode_plain(wire.SPOILED, attempt_id, left))
+        while True:
+            with contextlib.suppress(BaseException):  # What the task left may send signals.
+                signal.pause()
+
+    def _own_inodes(self) -> list[int]:
+        """What the descriptors mean by which this process reaches its parent."""
+        inodes = []
+        for descriptor in (self._channel.socket.fileno(), self._page_fd, self._tokens):
+            with contextlib.suppress(OSError):
+                inodes.append(os.fstat(descriptor).st_ino)
+        return inodes
 
     def _receive(self, attempt_id: int) -> Message:
         """The job that comes by the channel; those before it were taken back after they had been sent."""
@@ -200,20 +234,23 @@ class _Worker:
             return False
         return True
 
-    def _serve_job(self, message: Message) -> None:
+    def _serve_job(self, message: Message, workplace: Workplace) -> float:
+        """Make an attempt; returns the seconds that it took."""
         start = self._last
         self._usage.forget_peak(start)
         started_at = monotonic()
         self._attempt_id = attempt_id = message.id
         self._page.write(attempt_id, started_at, start.cpu_user, start.cpu_system, start.resident)
-        value, failed = self._attempt(message)
+        value, failed = self._attempt(message, workplace)
         if os.getpid() != self._pid:  # The task forked and came back on both sides: only one of them is the worker.
             os._exit(0)
         _flush_output()
-        now = self._last = self._usage.read()
+        self._end_output()
+        ended_at = monotonic()
+        now = self._last = self._usage.read(ended_at - started_at)
         measure = Measure(
             started_at,
-            monotonic(),
+            ended_at,
             None,
             now.cpu_user - start.cpu_user,
             now.cpu_system - start.cpu_system,
@@ -226,45 +263,54 @@ class _Worker:
             fields, retryable, exception = tuple(failed.failure), failed.retryable, failed.exception
             self._send(wire.encode_failure(attempt_id, measure, now.resident, fields, exception, retryable=retryable))
         self._attempt_id = 0
+        return ended_at - started_at
 
-    def _attempt(self, message: Message) -> tuple[Value, _Failed | None]:
+    def _attempt(self, message: Message, workplace: Workplace) -> tuple[Value, _Failed | None]:
         """The result as a value, or what was raised."""
         if message.is_cut:
             error = OSError(errno.EMFILE, "the child has no descriptor left for the values it was sent")
-            return b"", self._captured(error, None, ())
+            return b"", self._captured(error, Profile(), ())
         job = wire.decode_job(message)
         stage = "its function was loaded in the child"
         injected: list[object] = []
+        profile = Profile()
         try:
             try:
                 _set_handler(signal.SIGINT, signal.default_int_handler)
+                modules = len(sys.modules)
+                profile = self._profile(job)
+                if profile.capture_output:
+                    self._begin_output()
                 function = self._function(job)
                 stage = "its arguments were loaded in the child"
                 args, kwargs = _arguments(job, injected)
                 stage = ""
+                if len(sys.modules) != modules:
+                    workplace.note()
                 result = contextvars.copy_context().run(call, function, args, kwargs)
                 del args, kwargs
                 injected.clear()
             except BaseException as error:  # noqa: BLE001  a task's SystemExit is the task's failure
                 if stage:
                     _note(error, f"(raised while {stage})")
-                return b"", self._captured(error, job, injected)
+                return b"", self._captured(error, profile, injected)
             return _dump_result(result, job.name), None
         except BaseException as error:  # noqa: BLE001  a result's own code may raise anything
-            return b"", self._captured(error, job, injected)
+            return b"", self._captured(error, profile, injected)
         finally:
             _set_handler(signal.SIGINT, _ignore)
 
-    def _captured(self, error: BaseException, job: Job | None, injected: Sequence[object]) -> _Failed:
+    def _captured(self, error: BaseException, profile: Profile, injected: Sequence[object]) -> _Failed:
         """
         What is known of an exception. The parent is told step by step, the sure things first.
 
         What comes later runs code of the user's (`__str__`, `__repr__`, `__reduce__`): if that hangs or ends this
         process, what was told stands.
         """
-        frame_filter, retry_on, redact = self._profile(job)
-        found = Capture(error, frame_filter, redaction_of(redact))
-        retryable = is_retryable(error, retry_on)
+        if os.getpid() != self._pid:  # A fork that the task made and that raised: it has nothing to say.
+            os._exit(1)
+        found = failure.Capture(error, profile.frame_filter, redaction_of(profile.redact))
+        retryable = is_retryable(error, profile.retry_on)
         if not found.is_plain:
             self._send_sure(found.type_and_place(), retryable=retryable)
         sure = found.text_and_traceback()
@@ -273,21 +319,39 @@ class _Worker:
         let_go(error)
         return _Failed(whole, retryable, _surviving(error))
 
-    def _send_sure(self, failure: Failure, *, retryable: bool) -> None:
-        self._send(wire.encode_plain(wire.FAILING, self._attempt_id, retryable, tuple(failure)))
+    def _send_sure(self, sure: Failure, *, retryable: bool) -> None:
+        self._send(wire.encode_plain(wire.FAILING, self._attempt_id, retryable, tuple(sure)))
 
-    def _profile(self, job: Job | None) -> tuple[str | None, tuple[type[BaseException], ...] | None, Any]:
-        """The task's frame filter, `retry_on` and rule of redaction."""
-        if job is None or not job.profile:
-            return None, None, True
-        if job.profile_value is not None:
-            self._profiles[job.profile] = bytes_of(job.profile_value)
-        profile: tuple[Any, Any, Any] = blob.load(self._profiles[job.profile])
-        return profile
+    def _profile(self, job: Job) -> Profile:
+        """What else belongs to the task."""
+        if not job.profile:
+            return _PLAIN
+        known = self._profiles.get(job.profile)
+        if known is None:
+            assert job.profile_value is not None  # noqa: S101  or the parent would not leave it out
+            known = self._profiles[job.profile] = Profile(*blob.load(job.profile_value))
+        return known
+
+    # ---- what an attempt writes --------------------------------------------------------------------------------------
+
+    def _begin_output(self) -> None:
+        self._output = Capture()
+        self._output.begin()
+        self._send(wire.encode_plain(wire.OUTPUT, self._attempt_id, 0, descriptors=[self._output.fd]))
+
+    def _tell_output(self) -> None:
+        if self._output is not None:
+            size = self._output.grown()
+            if size is not None:
+                self._send(wire.encode_plain(wire.OUTPUT, self._attempt_id, size))
+
+    def _end_output(self) -> None:
+        if self._output is not None:
+            self._tell_output()
+            self._output.end()
+            self._output = None
 
     def _function(self, job: Job) -> Callable[..., object]:
-        if job.profile_value is not None:
-            self._profiles[job.profile] = bytes_of(job.profile_value)
         known = self._functions.get(job.function)
         if known is None and job.function_value is not None:
             known = self._functions[job.function] = job.function_value
@@ -299,6 +363,7 @@ class _Worker:
         return known
 
     def _ship_record(self, packed: bytes) -> None:
+        self._tell_output()
         self._send(wire.encode_plain(wire.LOGGED, self._attempt_id, packed))
 
     def _send_outcome(self, encoded: tuple[bytes, Sequence[int]], measure: Measure) -> None:
@@ -332,12 +397,6 @@ def _ignore(number: int, frame: FrameType | None) -> None:
     """Do nothing. Not SIG_IGN, which what the task starts would inherit."""
 
 
-def bytes_of(value: Value) -> bytes:
-    """A value's bytes where it is known to be small."""
-    assert isinstance(value, bytes)  # noqa: S101  a frame filter and a few classes
-    return value
-
-
 def _arguments(job: Job, injected: list[object]) -> tuple[tuple[object, ...], dict[str, object]]:
     """Arguments of the call; results of dependencies are put into `injected` as well."""
     args, kwargs = blob.load(job.arguments) if job.arguments is not None else ((), {})
@@ -358,7 +417,7 @@ def _dump_result(result: object, task_name: str) -> Value:
     modules: set[str] = set()
     try:
         value = blob.dump(result, modules)
-    except Exception as error:
+    except BaseException as error:
         raise UnpicklableError(task_name, "result", f"{type(error).__name__}: {error}") from error
     if modules and not all(module.partition(".")[0] in _TRUSTED for module in modules):
         _try_to_load(value, task_name)
@@ -371,7 +430,7 @@ def _try_to_load(value: Value, task_name: str) -> None:
         return
     try:
         blob.load(value)
-    except Exception as error:
+    except BaseException as error:
         reason = f"loading it again raised {type(error).__name__}: {error}"
         raise UnpicklableError(task_name, "result", reason) from error
 

@@ -399,12 +399,12 @@ def crash() -> None:
 @every_method
 def test_timeout_tells_where_the_task_was(method: str, gate: Gate) -> None:
     """The innermost line of the user's own code, the stack, and what was logged last."""
-    entry = run([Task("a", stay_here, args=(gate.address,), timeout=0.3)], pool(method, 1)).entries["a"]
+    entry = run([Task("a", stay_here, args=(gate.address,), timeout=1.5)], pool(method, 1)).entries["a"]
     assert entry.error is not None
     assert entry.error.stuck_at.startswith(pass_gate.__code__.co_filename + ":")
     assert "in pass_gate" in entry.error.traceback_str
     assert "in stay_here" in entry.error.traceback_str
-    assert entry.error.traceback_str.splitlines()[-1].endswith("Task 'a' timed out after 0.3s")
+    assert entry.error.traceback_str.splitlines()[-1].endswith("Task 'a' timed out after 1.5s")
     assert entry.error.last_log_lines == tuple(f"WARNING - line {number}" for number in range(2, 12))
 
 
@@ -447,7 +447,7 @@ def test_kill_by_hand_is_told_from_the_out_of_memory_killer() -> None:
     assert entry.status is TaskStatus.SUCCESS  # signal 0 does nothing
     entry = run([Task("a", lambda: os.kill(os.getpid(), signal.SIGKILL))], pool("forkserver", 1)).entries["a"]
     assert entry.error is not None
-    assert "it was killed by hand" in entry.error.exception
+    assert "the task or a program did" in entry.error.exception
 
 
 # ---- secrets ---------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -490,7 +491,7 @@ def test_unpicklable_result_fails_its_task(method: str) -> None:
     tasks = [Task(f"square{number}", square, args=(number,)) for number in range(10)]
     process = Process([Task("lock", return_lock), Task("exits", return_refusing), *tasks])
     report = process.run(pool(method))
-    assert failures(report) == {"lock": "UnpicklableError", "exits": "SystemExit"}
+    assert failures(report) == {"lock": "UnpicklableError", "exits": "UnpicklableError"}
     assert "result cannot be pickled" in error_of(report, "lock").exception
     assert len(report.successes) == 10
 
@@ -542,20 +543,42 @@ def return_reduced() -> ReducedTo:
     return ReducedTo(raise_on_load)
 
 
+def raise_elsewhere(pid: int) -> None:
+    if os.getpid() != pid:
+        raise_on_load()
+
+
+def return_reduced_elsewhere() -> ReducedTo:
+    return ReducedTo(partial(raise_elsewhere, os.getpid()))
+
+
 def count(value: object) -> int:
     return 1
 
 
-@every_method
-def test_result_that_cannot_be_loaded_fails_its_consumer(method: str) -> None:
-    """The producer succeeded; who is given the result fails, alone."""
+def with_consumer(producer: Callable[[], object]) -> list[Task]:
     wants = [TaskDependency("producer", use_result_as_additional_args=True)]
-    tasks = [
-        Task("producer", return_reduced),
+    return [
+        Task("producer", producer),
+        # In a child of its own: the producer's waits for it.
         Task("consumer", count, dependencies=wants),
         *(Task(f"square{number}", square, args=(number,)) for number in range(10)),
     ]
-    report = run(tasks, pool(method))
+
+
+@every_method
+def test_result_that_cannot_be_loaded_fails_its_task(method: str) -> None:
+    """It is tried where it was made: nobody has to find out when it is read."""
+    report = run(with_consumer(return_reduced), pool(method))
+    assert failures(report) == {"producer": "UnpicklableError"}
+    assert "loading it again raised ValueError: cannot be loaded" in error_of(report, "producer").exception
+    assert list(report.skipped) == ["consumer"]
+
+
+@every_method
+def test_result_that_cannot_be_loaded_elsewhere_fails_its_consumer(method: str) -> None:
+    """The producer succeeded; who is given the result fails, alone."""
+    report = run(with_consumer(return_reduced_elsewhere), pool(method, max_tasks_per_child=1))
     assert failures(report) == {"consumer": "ValueError"}
     with pytest.raises(ValueError, match="cannot be loaded"):
         _ = report.entries["producer"].result

@@ -51,7 +51,7 @@ def test_descendants_are_gone_before_the_run_goes_on(method: str, stubborn: str,
     """They are buried with their worker, not at the end of the run."""
     folder, func = str(tmp_path), STUBBORN[stubborn][0]
     tasks = [
-        Task("stubborn", func, args=(folder,), timeout=1.0),
+        Task("stubborn", func, args=(folder,), timeout=2.0),
         Task("watcher", await_burial, args=(folder, STUBBORN[stubborn][1])),
     ]
     report = run(tasks, pool(method))
@@ -253,3 +253,46 @@ def test_parent_that_dies_takes_a_keeper_along_that_still_imports(tmp_path: Path
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     assert left == []
+
+
+PARENT_OF_IDLE_WORKER = """
+import ctypes, os, sys, time
+from pathlib import Path
+from processes import Process, ProcessPool, Task, TaskFinished
+from support.pools import note_pid, wait_for_file
+from support.stubborn import have_session
+
+method, gil, folder = sys.argv[1:]
+
+def leave_session():
+    if os.fork() == 0:
+        os.setsid()
+        note_pid(folder, "left")
+        time.sleep(600)
+    wait_for_file(Path(folder, "left"))
+    note_pid(folder, "idle")
+
+def on_event(event):
+    if isinstance(event, TaskFinished):
+        wait_for_file(Path(folder, "child"))
+        note_pid(folder, "parent")
+        (ctypes.PyDLL if gil == "held" else ctypes.CDLL)(None).sleep(600)
+
+tasks = [Task("idle", leave_session), Task("busy", have_session, args=(folder,))]
+Process(tasks).run(ProcessPool(2, start_method=method), on_event=on_event)
+"""
+
+
+@pytest.mark.parametrize("gil", ["held", "free"])
+@every_method
+def test_parent_that_dies_takes_idle_workers_along(method: str, gil: str, tmp_path: Path) -> None:
+    """With what their tasks left in sessions of their own, also where the parent was stuck with the GIL held."""
+    with start_script(PARENT_OF_IDLE_WORKER, method, gil, str(tmp_path)) as parent:
+        wait_for_file(tmp_path / "parent")
+        everybody = {child.pid for child in psutil.Process(parent.pid).children(recursive=True)}
+        everybody |= set(pids_in(tmp_path).values())
+        parent.kill()
+        parent.wait()
+    assert {path.name for path in tmp_path.iterdir()} == {"parent", "idle", "left", "task", "child"}
+    assert len(everybody) == 6  # the keeper
+    assert living(list(everybody), within=5.0) == []

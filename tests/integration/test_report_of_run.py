@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import os
 import pickle
+import platform
 from typing import Any
 
 import pytest
@@ -14,12 +15,17 @@ from processes import (
     ErrorData,
     Process,
     ProcessExecutionReport,
+    ProcessPool,
+    RunInfo,
     Task,
     TaskDependency,
     TaskReportEntry,
     TaskStatus,
     Usage,
+    WorkerStartError,
+    __version__,
 )
+from support import strict
 
 ENTRY_KEYS = ["name", "function", "args", "kwargs", "status", "elapsed_seconds", "attempts", "result", "error"]
 ERROR_KEYS = [
@@ -55,6 +61,23 @@ def burn(seconds: float) -> int:
 
 def grow(size: int) -> bytes:
     return b"x" * size
+
+
+def load_in(pid: int) -> str:
+    if os.getpid() != pid:
+        raise ValueError("not in this process")
+    return "loaded"
+
+
+class Homebound:
+    """Can be loaded where it was made, nowhere else."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return load_in, (os.getpid(),)
+
+
+def homebound() -> Homebound:
+    return Homebound()
 
 
 def mixed() -> Process:
@@ -296,3 +319,89 @@ def test_json_of_odd_results_is_their_text(mode: str | None) -> None:
     assert entries["error"]["result"]["task_name"] == "x"
     assert entries["keys"]["result"] == {"(1, 2)": 3}
     assert entries["status"]["result"] == "skipped"
+
+
+def test_json_tells_of_the_run(report: ProcessExecutionReport, mode: str | None) -> None:
+    """0.8: `run` beside `entries`: its fields, and the warnings."""
+    run = json.loads(report.to_json())["run"]
+    assert set(run) == {field.name for field in dataclasses.fields(RunInfo)} | {"warnings"}
+    assert (run["mode"], run["version"], run["warnings"]) == (mode or "sequential", __version__, [])
+
+
+def test_json_is_read_back_and_written_the_same(report: ProcessExecutionReport) -> None:
+    """Of a run in each mode; where JSON has all its values, the entries are equal."""
+    text = report.to_json()
+    again = ProcessExecutionReport.from_json(text)
+    assert again.to_json() == text
+    assert (again.run, again.process_name, list(again.entries)) == (report.run, "Nightly", list(report.entries))
+    assert again.errored == report.errored
+    assert again.skipped == report.skipped
+    assert [list(found) for found in (again.successes, again.errored, again.skipped)] == [
+        ["good", "last"],
+        ["bad"],
+        ["skipped"],
+    ]
+
+
+def test_json_of_a_result_that_cannot_be_loaded_says_so() -> None:
+    """D1: whoever reads the entry gets the error, the report goes on."""
+    report = Process([Task("bad", homebound), Task("good", len, args=("1",))]).run("processes", 1)
+    with pytest.raises(ValueError, match="not in this process"):
+        _ = report.entries["bad"].result
+    entries = strict.loads(report.to_json())["entries"]
+    assert entries["bad"]["result"].startswith("<result cannot be read: ValueError: ")
+    assert entries["good"]["result"] == 1
+
+
+# ---- the run as a whole ---------------------------------------------------------------------------------------------
+
+
+def test_report_says_when_where_and_how_it_was_run(mode: str | None) -> None:
+    """The run spans its tasks."""
+    report = mixed().run(mode, 2)
+    run = report.run
+    assert run is not None
+    assert (run.mode, run.max_workers) == (mode or "sequential", 1 if mode is None else 2)
+    assert run.start_method == ("forkserver" if mode == "processes" else "")
+    assert (run.python, run.version, run.broken) == (platform.python_version(), __version__, "")
+    assert run.started_at is not None
+    assert run.ended_at is not None
+    assert run.seconds == pytest.approx((run.ended_at - run.started_at).total_seconds(), abs=1e-5)
+    for entry in (report.entries["good"], report.entries["last"]):
+        assert entry.started_at is not None
+        assert entry.ended_at is not None
+        margin = dt.timedelta(milliseconds=50)  # two clocks are read one after the other
+        assert run.started_at - margin <= entry.started_at <= entry.ended_at <= run.ended_at + margin
+
+
+def test_report_says_what_a_pool_was_told() -> None:
+    """Its own number of workers and start method."""
+    run = Process([Task("a", int)]).run(ProcessPool(3, start_method="spawn")).run
+    assert run is not None
+    assert (run.mode, run.max_workers, run.start_method) == ("processes", 3, "spawn")
+
+
+def test_report_says_why_a_run_broke_off() -> None:
+    """As the error that the run raised."""
+    with pytest.raises(WorkerStartError) as caught:
+        Process([Task("a", int)]).run(ProcessPool(1, initializer=fail))
+    report = caught.value.report
+    assert isinstance(report, ProcessExecutionReport)
+    assert report.run is not None
+    assert report.run.broken.startswith("WorkerStartError: ")
+
+
+# ---- with another report --------------------------------------------------------------------------------------------
+
+
+def test_report_takes_in_a_second_run_of_what_had_failed(mode: str | None) -> None:
+    """Merged and compared, from their texts as well."""
+    first = mixed().run(mode)
+    second = Process([Task("bad", int), Task("skipped", int, dependencies=[TaskDependency("bad")])]).run(mode)
+    merged = first.merge(second, keep="last")
+    assert list(merged.entries) == ["good", "bad", "last", "skipped"]
+    assert merged.successes == merged.entries
+    compared = merged.compare(first)
+    assert (compared.fixed, compared.newly_failed, compared.new, compared.gone) == (("bad", "skipped"), (), (), ())
+    texts = [ProcessExecutionReport.from_json(report.to_json()) for report in (merged, first)]
+    assert texts[0].compare(texts[1]) == compared

@@ -616,8 +616,11 @@ def test_run_leaves_a_daemon_behind_and_says_so(local_mode: str | None) -> None:
     thread.join()
 
 
-def test_run_does_not_retry_beside_a_thread_left_behind(local_mode: str | None) -> None:
+def test_run_does_not_retry_beside_a_thread_left_behind(
+    local_mode: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A3: no second copy of a task starts while the first still runs: the task fails and says why."""
+    monkeypatch.setattr("processes.backends.local._OVERDUE_WAIT_S", TINY_S)
     opened = threading.Event()
     begun: list[int] = []
 
@@ -635,8 +638,9 @@ def test_run_does_not_retry_beside_a_thread_left_behind(local_mode: str | None) 
         opened.set()
 
 
-def test_run_counts_only_attempts_that_were_made(local_mode: str | None) -> None:
+def test_run_counts_only_attempts_that_were_made(local_mode: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """11.4: a retry that could not begin, since the first attempt's thread still ran, is no attempt."""
+    monkeypatch.setattr("processes.backends.local._OVERDUE_WAIT_S", TINY_S)
     opened = threading.Event()
     try:
         entry = Process([Task("slow", opened.wait, timeout=TINY_S, retries=3)]).run(local_mode).entries["slow"]

@@ -32,7 +32,8 @@ from processes import (
     WebhookConfig,
 )
 from processes.comms.payload import DETAILS_BYTES_MAX
-from support.http import Answer, Receiver, drip, echo, hang_up, silence, status
+from support.clock import Clock
+from support.http import Answer, Handler, Receiver, drip, echo, hang_up, silence, status
 
 #: For servers that answer, and for those that never do.
 HUGE_S = 600.0
@@ -410,16 +411,19 @@ def test_answer_that_was_given_up_is_not_read_on(answer: Answer) -> None:
         assert receiver.hung_up.wait(60)
 
 
-def test_trouble_before_the_time_ran_out_is_told() -> None:
+def test_trouble_before_the_time_ran_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last request got no answer; why there was another one is known."""
-    seconds = 1.0  # enough for an answer that comes at once
-    with (
-        Receiver(status(503), silence()) as receiver,
-        pytest.raises(
-            TimeoutError, match=f"within {seconds} s; the request before: HTTP Error 503: Service Unavailable$"
-        ),
-    ):
-        send(receiver, timeout=seconds)
+    clock = Clock()
+    monkeypatch.setattr("processes.comms.webhook.time", clock)
+
+    def refuse_late(handler: Handler) -> None:
+        clock.now += HUGE_S - TINY_S
+        status(503)(handler)
+
+    told = f"within {HUGE_S} s; the request before: HTTP Error 503: Service Unavailable$"
+    with Receiver(refuse_late, silence()) as receiver, pytest.raises(TimeoutError, match=told):
+        send(receiver, retries=1)
+    assert len(receiver.requests) <= 2
 
 
 def test_server_that_accepts_nobody_is_given_up() -> None:

@@ -78,7 +78,8 @@ def living(pids: list[int], within: float = 0.0) -> list[int]:
 
 def pids_in(folder: Path) -> dict[str, int]:
     """{name: process id} of the files that `note_pid` made."""
-    return {path.name: int(path.read_text()) for path in folder.iterdir() if path.suffix != ".part"}
+    texts = {path.name: path.read_text() for path in folder.iterdir() if path.suffix != ".part"}
+    return {name: int(text) for name, text in texts.items() if text}  # A program's is empty for a moment.
 
 
 def wait_for_file(path: Path) -> str:

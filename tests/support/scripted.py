@@ -36,7 +36,7 @@ class ScriptedBackend(Backend):
         """The next batch."""
         return list(self._batches.pop(0))
 
-    def interrupt(self) -> None:
+    def interrupt(self, error: BaseException) -> None:
         """Nothing waits."""
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -165,7 +165,8 @@ class ScriptedServer:
     """
     Takes one connection and answers as it is told.
 
-    The steps are "banner", the commands, "handshake", "body" (no answer, but faults) and "message".
+    The steps are "banner", the commands, "handshake", "body" (no answer, but faults) and "message". `before_answer` is
+    called with each command, in the server's thread.
 
     Attributes:
         heard: The commands that came, without arguments, and "message" for one.
@@ -188,12 +189,12 @@ class ScriptedServer:
         answers: Mapping[str, bytes | Fault] | None = None,
         *,
         context: ssl.SSLContext | None = None,
-        recipient_pause: float = 0.0,
+        before_answer: Callable[[str], object] = lambda command: None,
     ) -> None:
         self.heard: list[str] = []
         self._answers: dict[str, bytes | Fault] = {**self._ANSWERS, **(answers or {})}
         self._context = context
-        self._recipient_pause = recipient_pause
+        self._before_answer = before_answer
         self._end = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         # What nobody reads soon fills it; connections have it from the listener.
@@ -231,8 +232,7 @@ class ScriptedServer:
         self._answer("banner")
         while command := self._line().split(b" ")[0].decode().upper():
             self.heard.append(command)
-            if command == "RCPT":
-                time.sleep(self._recipient_pause)
+            self._before_answer(command)
             self._answer(command)
             if command == "STARTTLS" and self._context is not None:
                 self._encrypt(self._context)
@@ -289,10 +289,18 @@ def full_listener() -> Iterator[tuple[str, int]]:
         yield listener.getsockname()
 
 
-def server_context(authority: trustme.CA, certificate: trustme.LeafCert) -> ssl.SSLContext:
-    """What a server needs for TLS; it looks at clients' certificates of the same authority, if they have one."""
+def server_context(authority: trustme.CA, certificate: trustme.LeafCert | None) -> ssl.SSLContext:
+    """
+    What a server needs for TLS; it looks at clients' certificates of the same authority, if they have one.
+
+    Without a certificate it shows that of the authority, which has signed itself.
+    """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    certificate.configure_cert(context)
+    if certificate is None:
+        with authority.private_key_pem.tempfile() as key, authority.cert_pem.tempfile() as chain:
+            context.load_cert_chain(chain, key)
+    else:
+        certificate.configure_cert(context)
     authority.configure_trust(context)
     context.verify_mode = ssl.CERT_OPTIONAL
     return context

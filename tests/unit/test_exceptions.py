@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+import signal
 
 import pytest
 
@@ -14,6 +15,8 @@ from processes.exceptions import (
     ProcessesError,
     RemoteTaskError,
     ReportDeliveryError,
+    RunTerminated,
+    TaskCheckError,
     TaskFailedError,
     TaskNotFoundError,
     TaskTimeoutError,
@@ -37,6 +40,11 @@ SAMPLES: list[ProcessesError] = [
     WorkerCrashedError("exit", status=3, pid=4711, seconds=0.1),
     WorkerStartError("The initializer failed.", stderr="Traceback ..."),
     UnpicklableError("load", "args[0]", "cannot pickle '_thread.lock' object"),
+    UnpicklableError(
+        "load", "kwargs['cfg']", "TypeError: cannot pickle '_io.X' object", path="cfg.db._f", kind="_io.X"
+    ),
+    UnpicklableError("load", "function", "ValueError: not me", path="f.<closure>.db", kind="etl.Db"),
+    TaskCheckError("Task 'load': f is a generator function.", task_name="load", what="func"),
     RemoteTaskError("mymodule.MyError", "it failed", "Traceback ..."),
     TaskFailedError("quits", "SystemExit"),
     ReportDeliveryError("Not sent.", host="mail", port=25, step="RCPT TO", refused={"a@b.c": "550 no"}),
@@ -67,10 +75,10 @@ def test_errors_have_a_sample_each() -> None:
 
 
 def test_errors_of_the_module_have_one_root() -> None:
-    """A caller can catch everything of the library's own at once."""
-    kinds = [kind for kind in vars(exceptions).values() if isinstance(kind, type) and issubclass(kind, BaseException)]
-    assert kinds
-    assert all(issubclass(kind, ProcessesError) for kind in kinds)
+    """A caller can catch everything of the library's own at once; what ends the program is no error."""
+    kinds = {kind for kind in vars(exceptions).values() if isinstance(kind, type) and issubclass(kind, BaseException)}
+    assert {kind for kind in kinds if not issubclass(kind, ProcessesError)} == {RunTerminated}
+    assert not issubclass(RunTerminated, Exception)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -121,6 +129,24 @@ def test_worker_start_error_leaves_its_report_behind() -> None:
     assert pickle.loads(pickle.dumps(error)).report is None
 
 
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_run_terminated_survives_pickling(protocol: int) -> None:
+    """With its exit code, its signal and its notes; the report, which may hold what no pickle can, stays behind."""
+    error = RunTerminated(signal.SIGTERM, "stopped")
+    error.report = lambda: None
+    error.add_note("by the user")
+    again = pickle.loads(pickle.dumps(error, protocol))
+    assert type(again) is RunTerminated
+    assert (again.code, again.args, again.signal, str(again)) == (143, (143,), "SIGTERM", "stopped")
+    assert (again.report, again.__notes__) == (None, ["by the user"])
+
+
+def test_run_terminated_says_why() -> None:
+    """A SystemExit would say its exit code."""
+    assert str(RunTerminated(signal.SIGHUP)) == "the program was told to end by SIGHUP"
+    assert RunTerminated(signal.SIGHUP).code == 129
+
+
 def test_errors_say_what_happened() -> None:
     """The sentences, with the facts in them."""
     texts = [str(sample) for sample in SAMPLES]
@@ -140,6 +166,15 @@ def test_errors_say_what_happened() -> None:
             "Task 'load': args[0] cannot be pickled: cannot pickle '_thread.lock' object. Pass plain data and open "
             'files, locks and connections inside the task, or use parallel="threads".'
         ),
+        (
+            "Task 'load', argument cfg.db._f: an _io.X cannot be pickled; open it inside the task, "
+            'or use parallel="threads".'
+        ),
+        (
+            "Task 'load', function f.<closure>.db: an etl.Db cannot be pickled (ValueError: not me); open it inside "
+            'the task, or use parallel="threads".'
+        ),
+        "Task 'load': f is a generator function.",
         "mymodule.MyError: it failed",
         "Task 'quits' raised SystemExit",
         "Not sent.",

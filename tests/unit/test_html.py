@@ -2,8 +2,10 @@
 
 import html
 import re
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 from html.parser import HTMLParser
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from processes.comms import outline
 from processes.comms.html import PALETTES, HTMLEmailStyle, render_html
 from processes.comms.outline import LANGUAGES, RENDERED_MAX, words_of
 from processes.events import TaskStatus
-from processes.report import AttemptRecord, ProcessExecutionReport, ReportContent
+from processes.report import AttemptRecord, ProcessExecutionReport, ReportContent, TaskReportEntry
 from support.reports import GENERATED, HOSTILE, TRACEBACK, Unprintable, error, failed, report, skipped, succeeded
 
 #: What Gmail shows before it cuts a message off; no client is known to show less.
@@ -152,6 +154,15 @@ def test_style_is_frozen_and_has_defaults() -> None:
     assert not hasattr(HTMLEmailStyle(), "__dict__")
 
 
+def test_style_has_its_files_in_the_package() -> None:
+    """One page, a file a palette: of the installed package, which is the wheel where tox runs this."""
+    themes = resources.files("processes.comms") / "themes"
+    files = {f"{folder.name}/{file.name}" for folder in themes.iterdir() for file in folder.iterdir()}
+    palettes = {f"palettes/{palette}.css" for palette in PALETTES}
+    languages = {f"languages/{language}.json" for language in LANGUAGES}
+    assert files == {"styles/report.html"} | palettes | languages
+
+
 @pytest.mark.parametrize("value", ["Neutral", "", "neutral ", "x/../neutral"])
 def test_style_refuses_a_palette_that_there_is_not(value: str) -> None:
     """Naming those that there are."""
@@ -280,6 +291,17 @@ def test_page_tells_badges_by_class() -> None:
     ]
 
 
+def test_page_without_a_failure_has_nothing_red() -> None:
+    """Seen from afar it is calm; a count of none is grey."""
+    page = Page(render(report(succeeded(), skipped()))).root
+    classes = [name for made in page.all("div") + page.all("span") for name in made.classes]
+    assert "red" not in classes
+    assert {"green", "grey"} <= set(classes)
+    failing = Page(render(report(failed()))).root
+    counts = [made.classes for made in failing.all("div") if made.classes in (["green"], ["red"], ["grey"])]
+    assert counts[:3] == [["grey"], ["red"], ["grey"]]
+
+
 def test_page_tells_a_task_that_never_ran_nor_was_skipped() -> None:
     """A report built by hand may hold one."""
     assert summaries(render(report(skipped(status=TaskStatus.PENDING, why="")))) == ["publish Not run"]
@@ -295,8 +317,10 @@ def test_page_speaks_one_language(language: str) -> None:
     assert badges == [words[f"lang_status_{status}"] for status in ("errored", "skipped", "success")]
     not_used = {"not_shown", "characters_left_out", "in_short", "nothing_failed", "status_pending", "decimal_mark"}
     not_used |= {"report_header_errors_only", "report_email_subject", "report_email_subject_errors"}
+    not_used |= {"why_fail_fast", "why_deadline", "why_interrupted"}
     for key in words.keys() - {f"lang_{key}" for key in not_used}:
         text = words[key].replace("{location}", "/srv/etl/load.py:44").replace("{when}", "2026-01-02 05:00:00 CET")
+        text = text.replace("{what}", "load")
         assert text in page.text, key
     assert f"1{words['lang_decimal_mark']}25 s" in page.text
 
@@ -389,34 +413,37 @@ def test_page_shows_lines_in_a_name_as_one() -> None:
 GIANT = 10**6
 
 
-def giant(name: str = "giant", text: str = "<'\"&>") -> Any:  # noqa: ANN401  an entry
+def giant(name: str = "giant", text: str = "<'\"&>") -> TaskReportEntry:
     """A failure of which everything is huge."""
+    huge = text * GIANT
     known = error(
-        exception=text * GIANT,
+        exception=huge,
         exception_type="E" * GIANT,
-        traceback_str=text * GIANT,
-        traced_vars={f"{text * GIANT}{number}": text * GIANT for number in range(3)}
-        | {str(n): "" for n in range(10**4)},
-        traced_vars_location=text * GIANT,
+        traceback_str=huge,
+        traced_vars={f"{huge}{number}": huge for number in range(3)} | {str(n): "" for n in range(10**4)},
+        traced_vars_location=huge,
         downstream_impact=["d" * GIANT] * 1000,
     )
-    log = (AttemptRecord(1, "o" * GIANT, 1.0, text * GIANT),) * 1000
-    told = failed(name * GIANT, error=known, attempt_log=log, function=text * GIANT)
-    return replace(told, args=(b"x" * GIANT,) * 1000, kwargs={"k" * GIANT: text * GIANT})
+    log = (AttemptRecord(1, "o" * GIANT, 1.0, huge),) * 1000
+    told = failed(name * GIANT, error=known, attempt_log=log, function=huge)
+    return replace(told, args=(b"x" * GIANT,) * 1000, kwargs={"k" * GIANT: huge})
 
 
 MANY = 10_000
-SIZES = {
-    "failures": [failed(f"task {number}") for number in range(MANY)],
-    "skipped": [skipped(f"task {number}") for number in range(2 * MANY)],
-    "successes": [succeeded(f"task {number}") for number in range(2 * MANY)],
-    "mixed": [make(f"task {number}") for number in range(MANY) for make in (failed,)] + [skipped("s"), succeeded("o")],
-    "one giant": [giant()],
-    "giants of one byte": [giant(text="x")],
-    "giants of six bytes": [giant(text="'")],
-    "giants of four bytes": [giant(text="\U0001f469")],
-    "giants of escapes": [giant(text="\x00\ud800")],
-    "giants of lines": [giant(text="\n")],
+
+#: {what there is much of: makes the entries}. They are made by the test that looks at them: a million objects that live
+#: as long as this module would make each garbage collection of the whole run slow.
+SIZES: dict[str, Callable[[], list[TaskReportEntry]]] = {
+    "failures": lambda: [failed(f"task {number}") for number in range(MANY)],
+    "skipped": lambda: [skipped(f"task {number}") for number in range(2 * MANY)],
+    "successes": lambda: [succeeded(f"task {number}") for number in range(2 * MANY)],
+    "mixed": lambda: [*(failed(f"task {number}") for number in range(MANY)), skipped("s"), succeeded("o")],
+    "one giant": lambda: [giant()],
+    "giants of one byte": lambda: [giant(text="x")],
+    "giants of six bytes": lambda: [giant(text="'")],
+    "giants of four bytes": lambda: [giant(text="\U0001f469")],
+    "giants of escapes": lambda: [giant(text="\x00\ud800")],
+    "giants of lines": lambda: [giant(text="\n")],
 }
 
 
@@ -425,7 +452,7 @@ SIZES = {
 @pytest.mark.parametrize("kind", SIZES)
 def test_page_stays_small_whatever_it_tells(kind: str, errors_only: bool, language: str) -> None:
     """No client cuts it off: it still closes in order, and the counts are those of the report."""
-    made = report(*SIZES[kind], name="p" * GIANT, warnings=("'" * GIANT,) * 1000)
+    made = report(*SIZES[kind](), name="p" * GIANT, warnings=("'" * GIANT,) * 1000)
     text = render(made, "catppuccin", language, errors_only=errors_only)
     assert len(text.encode()) <= RENDERED_MAX < CUT_OFF
     page = Page(text).root
@@ -499,6 +526,26 @@ def test_page_needs_neither_style_element_nor_variables(palette: str) -> None:
     text = render(palette=palette)
     assert "var(" not in re.sub(r"<style>.*</style>", "", text, flags=re.DOTALL)
     assert re.findall(r"var\(--[a-z-]+\)", text) == []  # Each has a colour to fall back to.
+
+
+def test_page_is_laid_out_by_tables() -> None:
+    """Outlook knows nothing else; no table tells a screen reader of columns that are none."""
+    text = render(report(succeeded(), failed(), skipped(), warnings=("w",)))
+    assert not re.search(r"flex|grid|float:|position:|columns:", text)
+    tables = Page(text).root.all("table")
+    assert len(tables) >= 4
+    assert {table.attributes["role"] for table in tables} == {"presentation"}
+
+
+def test_page_can_be_read_where_details_are_unknown() -> None:
+    """The first line of each is followed by a block, so that without folding nothing runs together or is missing."""
+    tasks = tasks_of(render(report(succeeded(), failed(), skipped())))
+    assert len(tasks) == 3
+    for task in tasks:
+        first, *rest = (child.tag for child in task.children)
+        assert first == "summary"
+        assert rest
+        assert set(rest) <= {"div", "table", "pre"}
 
 
 @pytest.mark.parametrize(("palette", "pinned"), PINNED)

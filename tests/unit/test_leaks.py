@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from support import leaks
+from support.pools import WAIT_S, living, wait_for_file
 
 TESTS = Path(__file__).parents[1]
 BRIEFLY = 0.1  # How long to wait for what will not go away.
@@ -159,6 +160,40 @@ def test_leaks_name_shared_memory() -> None:
     assert left.lines == (f"shared memory {path}",)
 
 
+STRANGER = """
+import mmap, sys, time
+with open(sys.argv[1], "wb+") as file:
+    file.truncate(mmap.PAGESIZE)
+    memory = mmap.mmap(file.fileno(), mmap.PAGESIZE)
+print("mapped", flush=True)
+time.sleep(60)
+"""
+
+
+def test_leaks_leave_out_shared_memory_of_others(tmp_path: Path) -> None:
+    """What another program on the machine has in use is no leak, until it is gone and nobody uses it."""
+    path = Path("/dev/shm") / f"processes-test-{os.getpid()}"
+    before = leaks.take_stock()
+    # Without the mark, and without a parent: the shell has ended.
+    command = [sys.executable, "-c", STRANGER, str(path)]
+    script = '"$@" > "$OUTPUT" & echo $!'
+    said = tmp_path / "said"
+    result = subprocess.run(
+        ["sh", "-c", script, "sh", *command], env={"OUTPUT": str(said)}, stdout=subprocess.PIPE, check=True, timeout=60
+    )
+    stranger = int(result.stdout)
+    try:
+        assert wait_for_file(said) == "mapped\n"
+        assert path.exists()
+        assert not leaks.wait_for_leaks(before, BRIEFLY)
+    finally:
+        os.kill(stranger, signal.SIGKILL)
+    assert not living([stranger], within=WAIT_S)
+    left = leaks.wait_for_leaks(before, BRIEFLY)
+    path.unlink()
+    assert left.lines == (f"shared memory {path}",)
+
+
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_leaks_name_a_temporary_file(kind: str) -> None:
     """A file or a folder in the temporary folder is told."""
@@ -178,8 +213,9 @@ def test_leaks_wait_for_what_ends_soon() -> None:
     assert not leaks.wait_for_leaks(before, settle_time=60)
 
 
+# The shared memory is in use, so that other tests which run now are not blamed for it.
 LEAKING_TESTS = """
-import os, subprocess, tempfile, threading
+import mmap, os, subprocess, tempfile, threading
 
 def test_nothing():
     pass
@@ -195,7 +231,10 @@ def test_descriptor():
     os.pipe()
 
 def test_shared_memory():
-    open(SHARED_MEMORY, "w").close()
+    global memory
+    with open(SHARED_MEMORY, "wb+") as file:
+        file.truncate(mmap.PAGESIZE)
+        memory = mmap.mmap(file.fileno(), mmap.PAGESIZE)
 
 def test_temporary_file():
     tempfile.mkdtemp()

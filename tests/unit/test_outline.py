@@ -67,8 +67,10 @@ def test_listed_counts_what_it_does_not_show() -> None:
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [
-        (0.0, "0.00 s"),
-        (0.084, "0.08 s"),
+        (0.0, "0 ms"),
+        (0.084, "84 ms"),
+        (0.0994, "99 ms"),
+        (0.0996, "0.10 s"),
         (9.994, "9.99 s"),
         (10.0, "10.0 s"),
         (59.94, "59.9 s"),
@@ -159,6 +161,28 @@ def test_exception_has_its_type_where_it_is_known() -> None:
     assert outline.exception_of(error(), EN) == "ValueError: no table 'flights'"
     assert outline.exception_of(error(exception_type=""), EN) == "no table 'flights'"
     assert outline.exception_of(error(exception=""), EN) == "ValueError"
+
+
+@pytest.mark.parametrize(
+    ("why", "shown"),
+    [
+        ("it depends on 'load', which failed", "sie hängt von 'load' ab, die fehlgeschlagen ist"),
+        (
+            "'load' failed, and the run was to stop at the first failure",
+            "'load' ist fehlgeschlagen, und der Lauf sollte beim ersten Fehler enden",
+        ),
+        ("the run's deadline of 1.5s passed", "die Frist des Laufs von 1.5 s ist verstrichen"),
+        ("the run was interrupted", "der Lauf wurde unterbrochen"),
+        ("it depends on '{what}\\1', which failed", "sie hängt von '{what}\\1' ab, die fehlgeschlagen ist"),
+        ("the run broke off: no memory", "the run broke off: no memory"),
+        ("", ""),
+    ],
+)
+def test_why_a_task_never_ran_is_told_in_the_readers_language(why: str, shown: str) -> None:
+    """The usual reasons; any other as it is."""
+    assert outline.why_of(skipped(why=why), DE) == shown
+    assert outline.why_of(skipped(why=why), EN) == why
+    assert outline.gist_of(skipped(why=why), DE) == shown
 
 
 def test_arguments_are_told_as_in_a_call() -> None:

@@ -17,7 +17,6 @@ from processes.error_data import CONTEXT_FIELDS, ErrorData
 from processes.events import TaskStatus
 from processes.failure import Failure
 from processes.report import (
-    SCHEMA_VERSION,
     AttemptRecord,
     Facts,
     ProcessExecutionReport,
@@ -26,6 +25,7 @@ from processes.report import (
     Usage,
     entry_of,
 )
+from processes.report_json import SCHEMA_VERSION
 from processes.usage import Measure
 
 #: The fields of 7.0.4, in its order; then ours.
@@ -372,7 +372,8 @@ def test_json_errors_have_the_nine_keys_of_old() -> None:
     assert list(error) == list(CONTEXT_FIELDS)
     assert len(error) == 9
     assert (error["exception"], error["args"], error["downstream_impact"]) == ("wrong", [1], ["later"])
-    assert document["failures"] == {"bad": {"exception_type": "ValueError"}}
+    assert list(document["failures"]) == ["bad"]
+    assert document["failures"]["bad"]["exception_type"] == "ValueError"
 
 
 def test_json_metrics_are_beside_the_entries() -> None:
@@ -509,7 +510,6 @@ class Odd(enum.Enum):
     PAIR = (1, frozenset({2}))
 
 
-@pytest.mark.xfail(strict=True, reason="D1: to_json raises")
 @pytest.mark.parametrize(
     "value",
     [
@@ -527,7 +527,6 @@ def test_json_of_any_value_is_there(value: object) -> None:
     assert as_json([value, "beside"])[1] == "beside"
 
 
-@pytest.mark.xfail(strict=True, reason="D1: NaN and Infinity are written, which no strict reader takes")
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")], ids=repr)
 def test_json_of_a_number_that_json_has_not_is_its_text(value: float) -> None:
     """D1: whatever else, the document can be read; with `allow_nan=False` as well."""
@@ -535,7 +534,6 @@ def test_json_of_a_number_that_json_has_not_is_its_text(value: float) -> None:
     assert as_json([value], allow_nan=False) == [repr(value)]
 
 
-@pytest.mark.xfail(strict=True, reason="D1: keys that become the same text are written twice, or replace each other")
 @pytest.mark.parametrize(
     "value",
     [{1: "a", "1": "b"}, {None: "a", "null": "b"}, {True: "a", "true": "b"}, {(1,): "a", "(1,)": "b"}],
@@ -546,25 +544,21 @@ def test_json_keeps_entries_whose_keys_read_the_same(value: dict[object, str]) -
     assert sorted(as_json(value).values()) == ["a", "b"]
 
 
-@pytest.mark.xfail(strict=True, reason="D1: to_json compares keys of different types")
 def test_json_sorts_keys_of_different_types() -> None:
     """D1: `sort_keys` does not make it raise."""
     assert as_json({1: "a", "b": 2}, sort_keys=True) == {"1": "a", "b": 2}
 
 
-@pytest.mark.xfail(strict=True, reason="14.7: an Enum's value is not made plain in its turn")
 def test_json_of_an_enum_is_its_value_made_plain() -> None:
     """14.7: whatever the value is."""
     assert as_json([Odd.PATH, Odd.PAIR]) == ["PosixPath('/a')", [1, [2]]]
 
 
-@pytest.mark.xfail(strict=True, reason="14.7: 7.0.4 wrote a bytearray as it wrote bytes")
 def test_json_of_a_bytearray_is_that_of_bytes() -> None:
     """14.7: as UTF-8."""
     assert as_json(bytearray(b"caf\xc3\xa9")) == "caf\xe9"
 
 
-@pytest.mark.xfail(strict=True, reason="D1: a result that cannot be loaded makes to_json raise")
 def test_json_of_a_result_that_cannot_be_loaded_is_there() -> None:
     """D1: of a poisoned result the report says that it is one."""
 
@@ -577,7 +571,6 @@ def test_json_of_a_result_that_cannot_be_loaded_is_there() -> None:
     assert "ZeroDivisionError" in document["entries"]["bad"]["result"]
 
 
-@pytest.mark.xfail(strict=True, reason="0.8: there is no `run` yet")
 def test_json_tells_of_the_run_beside_the_entries() -> None:
     """0.8: what concerns no single task."""
     assert json.loads(report().to_json())["run"]["warnings"] == ["a worker was replaced"]

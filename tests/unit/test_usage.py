@@ -3,6 +3,7 @@
 import mmap
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -269,4 +270,25 @@ def test_private_bytes_count_own_memory_only() -> None:
 def test_tree_private_bytes_are_those_of_all() -> None:
     """A task answers for what it starts."""
     with family() as pids:
-        assert tree_private_bytes(pids[0]) == sum(private_bytes(pid) for pid in pids) > 0
+        assert tree_private_bytes(pids[0], sys.maxsize) == sum(private_bytes(pid) for pid in pids) > 0
+
+
+def test_tree_private_bytes_above_the_limit_count_what_is_shared_once() -> None:
+    """Two forks of a process that holds 64 MiB have them in their figures; held they are once."""
+    script = f"""
+import mmap, os, sys
+memory = mmap.mmap(-1, {64 * MIB}, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for start in range(0, {64 * MIB}, mmap.PAGESIZE):
+    memory[start] = 1
+if not (os.fork() and os.fork()):
+    sys.stdin.read()
+    os._exit(0)
+print("there", flush=True)
+sys.stdin.read()
+os.wait(), os.wait()
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"there\n"
+        assert tree_private_bytes(child.pid, sys.maxsize) > 3 * 64 * MIB
+        assert 64 * MIB < tree_private_bytes(child.pid, MIB) < 2 * 64 * MIB

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from processes.attempt import Call
     from processes.events import BackendEvent
+    from processes.interrupts import Wakeup
     from processes.logs import Destination
     from processes.spec import Injection
 
@@ -38,7 +39,7 @@ class Job(NamedTuple):
 class Backend(abc.ABC):
     """A way to run attempts, for one run."""
 
-    #: What it can keep a task to: "timeout" (hard), "memory_limit".
+    #: What it can keep a task to: "timeout" (hard), "memory_limit", "capture_output".
     enforces: ClassVar[frozenset[str]] = frozenset()
 
     #: Whether results are handed on as the very objects, so that a handle is the object.
@@ -47,10 +48,17 @@ class Backend(abc.ABC):
     #: Within this no thread of the run's own lives: for a backend that has to fork while the run goes on.
     quiet: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
 
+    #: What `wait` has to wait for too, in the main thread: without it a signal may be heard late.
+    wakeup: Wakeup | None = None
+
     @property
     @abc.abstractmethod
     def slots(self) -> int:
         """How many attempts may be placed at a time; it may change while the run goes on."""
+
+    def check(self, calls: Sequence[Call]) -> list[Exception]:  # noqa: ARG002  for those that have something to say
+        """Why `open` would refuse the tasks, all of it; nothing is started, and this is not opened afterwards."""
+        return []
 
     @abc.abstractmethod
     def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
@@ -79,12 +87,13 @@ class Backend(abc.ABC):
         """What happened, waiting for it until an instant of CLOCK_MONOTONIC; empty if nothing did."""
 
     @abc.abstractmethod
-    def interrupt(self) -> None:
+    def interrupt(self, error: BaseException) -> None:
         """
-        The user pressed Ctrl-C: make `wait` return soon. Called by a signal handler.
+        The user pressed Ctrl-C, or the program is told to end: make `wait` return soon. Called by a signal handler.
 
         Raises:
-            KeyboardInterrupt: The caller's thread makes an attempt, which is to end so.
+            BaseException: `error`, where code of the user's runs in the caller's thread and is to end so: an attempt,
+                which fails of it, or pickling before the run, which `open` then leaves.
         """
 
     def fetch(self, handle: object) -> object:

@@ -33,7 +33,7 @@ from processes.failure import let_go, of_error
 from processes.usage import Measure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from processes.attempt import Call, Raised
     from processes.logs import Destination
@@ -75,7 +75,7 @@ class LocalBackend(Backend):
         self._overdue: dict[int, threading.Thread] = {}  # {task: the thread that was left behind}
         self._held: list[_Held] = []
         self._events: list[BackendEvent] = []
-        self._is_interrupted = False  # `wait` is to return, with or without events
+        self._interruption: BaseException | None = None  # once there, `wait` is to return, with or without events
 
     @property
     def slots(self) -> int:
@@ -116,13 +116,13 @@ class LocalBackend(Backend):
         while True:
             self._check_limits()
             self._take_news(until)
-            if self._events or self._is_interrupted or (until is not None and monotonic() >= until):
-                events, self._events, self._is_interrupted = self._events, [], False
+            if self._events or self._interruption is not None or (until is not None and monotonic() >= until):
+                events, self._events, self._interruption = self._events, [], None
                 return events
 
-    def interrupt(self) -> None:
+    def interrupt(self, error: BaseException) -> None:
         """Wake the loop."""
-        self._is_interrupted = True
+        self._interruption = error
         self._inbox.put(None)
 
     def close(self) -> None:
@@ -130,8 +130,8 @@ class LocalBackend(Backend):
         self._begun.clear()
         self._capture.close()
 
-    def run_attempt(self, job: Job) -> AttemptSucceeded | AttemptFailed:
-        """Make the attempt in this thread."""
+    def run_attempt(self, job: Job, make: Callable[..., object] = attempt.call) -> AttemptSucceeded | AttemptFailed:
+        """Make the attempt in this thread; `make` calls the function."""
         call = self._calls[job.task]
         started_at, before = monotonic(), resource.getrusage(resource.RUSAGE_THREAD)
         value: object = None
@@ -142,7 +142,7 @@ class LocalBackend(Backend):
             if destination is not None:  # Here, not by the runner: the line must stand before what the task logs.
                 destination.announce(started_at)
             with logs.records_of(destination):
-                value = self._context.copy().run(attempt.call, call.func, args, kwargs)
+                value = self._context.copy().run(make, call.func, args, kwargs)
         except BaseException as error:  # noqa: BLE001  a task's SystemExit is the task's failure
             raised = self._caught(error, call)
             let_go(error)
@@ -158,8 +158,13 @@ class LocalBackend(Backend):
         return caught(error, call)
 
     def _run_in_thread(self, job: Job) -> None:
-        self._inbox.put(AttemptStarted(job.attempt_id, monotonic()))
-        self._inbox.put(self.run_attempt(job))
+        self._tell(AttemptStarted(job.attempt_id, monotonic()))
+        self._tell(self.run_attempt(job))
+
+    def _tell(self, news: BackendEvent | None) -> None:
+        self._inbox.put(news)
+        if self.wakeup is not None:
+            self.wakeup.poke()  # After: whoever it wakes finds the news.
 
     def _take_news(self, until: float | None) -> None:
         """Wait for one event, then take all there are."""
@@ -168,7 +173,13 @@ class LocalBackend(Backend):
             limits.append(0.0)
         timeout = max(0.0, min(limits) - monotonic()) if limits else None
         with contextlib.suppress(queue.Empty):
-            news = self._inbox.get(timeout=timeout) if timeout is None or timeout > 0 else self._inbox.get_nowait()
+            if timeout == 0:
+                news = self._inbox.get_nowait()
+            elif self.wakeup is None:
+                news = self._inbox.get(timeout=timeout)
+            else:
+                self.wakeup.wait(timeout)
+                news = self._inbox.get_nowait()
             while True:
                 if news is not None and getattr(news, "attempt_id", None) in self._begun:
                     self._count(news)
@@ -211,8 +222,9 @@ class LocalBackend(Backend):
         call = self._calls[begun.job.task]
         retryable = is_retryable(error, call.retry_on)
         measure = Measure(begun.at, monotonic())
+        why = "ran over its time" if isinstance(error, TaskTimeoutError) else "was to stop"
         text = (
-            f"task {call.name!r} ran over its time; its thread cannot be stopped and goes on. "
+            f"task {call.name!r} {why}; its thread cannot be stopped and goes on. "
             'parallel="processes" stops such tasks.'
         )
         destination = self._destinations[begun.job.task]
@@ -224,7 +236,7 @@ class LocalBackend(Backend):
 
     def _tell_when_gone(self, thread: threading.Thread) -> None:
         thread.join()
-        self._inbox.put(None)
+        self._tell(None)
 
     def _give_up(self, held: _Held) -> None:
         call = self._calls[held.job.task]

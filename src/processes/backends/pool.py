@@ -31,7 +31,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from processes import blob, keeper, logs, usage, wire
-from processes.attempt import is_retryable
+from processes.attempt import Profile, is_retryable
 from processes.backends.base import Backend, Job
 from processes.blob import MemoryFile, Value
 from processes.child import Child, Placed
@@ -55,8 +55,11 @@ from processes.exceptions import (
     signal_name,
 )
 from processes.failure import Failure, Stack, of_error, read_stack
-from processes.spec import require, require_callable, require_int
+from processes.output import Reader
+from processes.preflight import Packer
+from processes.spec import name_of, require, require_callable, require_int
 from processes.usage import Measure
+from processes.watched import CLOSED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,6 +99,9 @@ _SAMPLE_EVERY_S = 0.020
 
 #: So long a child may look for the locals of a failure that it has told of, in seconds.
 _CAPTURE_S = 2.0
+
+#: How often it is looked at what an attempt has written whose output is captured, in seconds.
+_OUTPUT_EVERY_S = 0.1
 
 #: A worker that idles this far above its first resident memory, in bytes, is replaced.
 _IDLE_GROWTH_MAX = 64 * 2**20
@@ -195,7 +201,7 @@ _ON_DEMAND = b""
 class PoolBackend(Backend):
     """One run's children."""
 
-    enforces = frozenset({"timeout", "memory_limit"})
+    enforces = frozenset({"timeout", "memory_limit", "capture_output"})
 
     def __init__(self, options: ProcessPool) -> None:
         """Nothing is started before `open`."""
@@ -219,7 +225,8 @@ class PoolBackend(Backend):
         self._next_child = 1
         self._false_starts = 0  # children in a row that died before they ended an attempt
         self._poll = select.epoll()
-        self._wake = -1  # an eventfd: readable once the run is interrupted
+        self._is_woken = False  # `wait` is to return, with or without events
+        self._is_pickling = False  # before the run: an interrupt ends it at once
         self._readers: dict[int, Callable[[], None]] = {}  # {descriptor: what to do when it is readable}
         self._events: list[BackendEvent] = []
         self._estimate: float | None = None  # seconds that an attempt takes of late
@@ -229,6 +236,7 @@ class PoolBackend(Backend):
         self._startup_stderr = self._real_stderr = -1
         self._is_broken = False
         self._oom_kills: int | None = None  # of the system, when the run began
+        self._spoilers: set[str] = set()  # tasks of which was said what they left
 
     # ---- the promise -------------------------------------------------------------------------------------------------
 
@@ -245,11 +253,20 @@ class PoolBackend(Backend):
                 taken += 1 if child.is_long else depth
         return taken + max(0, self._max_workers - alive) * depth
 
+    def check(self, calls: Sequence[Call]) -> list[Exception]:
+        """Pickle everything, and look at the program's threads."""
+        problems: list[Exception] = []
+        try:
+            self._refuse_fork_with_threads()
+        except ValueError as error:
+            problems.append(error)
+        return [*problems, *self._prepare(calls)]
+
     def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
         """Start the keeper, and while it does pickle everything, all refusals at once."""
         self._refuse_fork_with_threads()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._poll.register(self._wake, select.EPOLLIN | select.EPOLLONESHOT)
+        if self.wakeup is not None:
+            self._watch(self.wakeup.fileno(), self._heed_wakeup)
         self._calls = calls
         self._oom_kills = usage.oom_kills()
         self._wants_info = any(destination is not None for destination in destinations)
@@ -260,7 +277,14 @@ class PoolBackend(Backend):
         except OSError:  # The program runs with its stderr closed.
             self._real_stderr = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         self._start_keeper()
-        self._prepare(calls)
+        try:
+            self._is_pickling = True
+            problems = self._prepare(calls)
+        finally:
+            self._is_pickling = False
+        if problems:
+            msg = "tasks cannot be sent to child processes"
+            raise ExceptionGroup(msg, problems)
         self._prepare_keeper()
 
     def start(self, job: Job) -> None:
@@ -308,21 +332,25 @@ class PoolBackend(Backend):
                 reader = self._readers.get(descriptor)
                 if reader is not None:
                     reader()
-                elif descriptor == self._wake:
-                    return self._take_events()
             self._check_all()
-            if until is not None and monotonic() >= until:
+            if self._is_woken or (until is not None and monotonic() >= until):
                 break
+        self._is_woken = False
         return self._take_events()
 
     def _take_events(self) -> list[BackendEvent]:
         events, self._events = self._events, []
         return events
 
-    def interrupt(self) -> None:
-        """Wake the loop."""
-        if self._wake >= 0:
-            os.eventfd_write(self._wake, 1)
+    def interrupt(self, error: BaseException) -> None:
+        """Wake the loop, which its wakeup has done already; before the run, end the pickling."""
+        if self._is_pickling:
+            raise error
+
+    def _heed_wakeup(self) -> None:
+        if self.wakeup is not None:
+            self.wakeup.drain()
+        self._is_woken = True
 
     def fetch(self, handle: object) -> object:
         """Unpickle a result, in the reader's thread."""
@@ -345,8 +373,7 @@ class PoolBackend(Backend):
         self._children.clear()
         self._prepared.clear()
         self._poll.close()
-        wake, self._wake = self._wake, -1
-        wire.close_all([fd for fd in (self._startup_stderr, self._real_stderr, wake) if fd >= 0])
+        wire.close_all([fd for fd in (self._startup_stderr, self._real_stderr) if fd >= 0])
         self._startup_stderr = self._real_stderr = -1
 
     def _refuse_fork_with_threads(self) -> None:
@@ -360,22 +387,23 @@ class PoolBackend(Backend):
 
     # ---- before the run ----------------------------------------------------------------------------------------------
 
-    def _prepare(self, calls: Sequence[Call]) -> None:
-        problems: list[UnpicklableError] = []
+    def _prepare(self, calls: Sequence[Call]) -> list[UnpicklableError]:
+        """Pickle what goes to the children; what cannot be."""
+        packer = Packer()
         functions: dict[int, int] = {}  # {id of a function: its number}; the calls keep the functions alive
-        profiles: dict[tuple[object, ...], int] = {(None, None, True): 0}
+        profiles: dict[Profile, int] = {Profile(): 0}
         kept_files = kept_bytes = 0
         for call in calls:
             number = functions.get(id(call.func))
             if number is None:
                 number = functions[id(call.func)] = len(self._functions)
-                self._functions.append(self._dump(call, "function", call.func, problems))
-            what = call.frame_filter, call.retry_on, call.redact
-            profile = profiles.get(what)
+                self._functions.append(packer.pack(call.name, "function", call.func, label=name_of(call.func)))
+            wanted = Profile(call.frame_filter, call.retry_on, call.redact, call.capture_output)
+            profile = profiles.get(wanted)
             if profile is None:
-                profile = profiles[what] = len(self._profiles)
-                self._profiles.append(self._dump(call, "retry_on", what, problems))
-            arguments = self._dump_arguments(call, problems) if call.args or call.kwargs else None
+                profile = profiles[wanted] = len(self._profiles)
+                self._profiles.append(packer.pack(call.name, "retry_on", tuple(wanted)))
+            arguments = packer.pack_arguments(call) if call.args or call.kwargs else None
             if isinstance(arguments, MemoryFile):
                 kept_files += 1
                 kept_bytes += arguments.size
@@ -384,42 +412,13 @@ class PoolBackend(Backend):
                     arguments.close()
                     arguments = _ON_DEMAND
             self._prepared.append(_Prepared(number, profile, arguments))
-        self._prepare_initializer(problems)
-        if problems:
-            msg = "tasks cannot be sent to child processes"
-            raise ExceptionGroup(msg, problems)
-
-    def _dump(self, call: Call, what: str, value: object, problems: list[UnpicklableError]) -> Value:
-        try:
-            return blob.dump(value, self._modules)
-        except Exception as error:  # noqa: BLE001  foreign code
-            problems.append(UnpicklableError(call.name, what, f"{type(error).__name__}: {error}"))
-            return b""
-
-    def _dump_arguments(self, call: Call, problems: list[UnpicklableError]) -> Value:
-        try:
-            return blob.dump((call.args, call.kwargs), self._modules)
-        except Exception as error:  # noqa: BLE001  foreign code; now find out which argument it is
-            named = [(f"args[{place}]", value) for place, value in enumerate(call.args)]
-            named += [(f"kwargs[{name!r}]", value) for name, value in call.kwargs.items()]
-            found: list[UnpicklableError] = []
-            for what, value in named:
-                self._dump(call, what, value, found)
-            problems += found or [UnpicklableError(call.name, "args", f"{type(error).__name__}: {error}")]
-            return b""
-
-    def _prepare_initializer(self, problems: list[UnpicklableError]) -> None:
-        if self._options.initializer is None:
-            return
-        try:
-            value = blob.dump((self._options.initializer, self._options.initargs), self._modules, sys.maxsize)
-        except Exception as error:  # noqa: BLE001  foreign code
-            problems.append(
-                UnpicklableError("(every task)", "the pool's initializer", f"{type(error).__name__}: {error}")
-            )
-            return
-        assert isinstance(value, bytes)  # noqa: S101  sys.maxsize fits everything
-        self._initializer = value
+        if self._options.initializer is not None:
+            what, initializer = "the pool's initializer", (self._options.initializer, self._options.initargs)
+            value = packer.pack("(every task)", what, initializer, inline_max=sys.maxsize)
+            assert isinstance(value, bytes)  # noqa: S101  sys.maxsize fits everything
+            self._initializer = value
+        self._modules = packer.modules
+        return packer.problems
 
     # ---- the keeper --------------------------------------------------------------------------------------------------
 
@@ -709,6 +708,8 @@ class PoolBackend(Backend):
                 self._events.append(AttemptFailed(message.id, failure, retryable, measure, handle=exception))
         elif kind == wire.FAILING:
             self._note_failing(child, message)
+        elif kind == wire.OUTPUT:
+            self._note_output(child, message)
         elif kind == wire.LOGGED:
             (record,) = wire.decode_plain(message)
             self._report_start(child, message.id)
@@ -740,12 +741,43 @@ class PoolBackend(Backend):
             placed.sure_at = monotonic()
         child.check_at = min(child.check_at, placed.sure_at + _CAPTURE_S)
 
+    def _note_output(self, child: Child, message: Message) -> None:
+        """What an attempt has written so far comes before what it tells next."""
+        placed = child.inflight.get(message.id)
+        (size,) = wire.decode_plain(message)
+        if placed is None:
+            wire.close_all(message.descriptors)
+            return
+        if message.descriptors:
+            placed.output = Reader(message.descriptors[0])
+            child.check_at = min(child.check_at, monotonic() + _OUTPUT_EVERY_S)
+        placed.output_end = size  # type: ignore[assignment]  # our own worker's int
+        self._take_output(child, placed, placed.output_end)
+
+    def _take_output(self, child: Child, placed: Placed, until: int, *, is_last: bool = False) -> None:
+        if placed.output is None:
+            return
+        for line in placed.output.lines(until, is_last=is_last):
+            self._report_start(child, placed.attempt_id)
+            self._events.append(RecordLogged(placed.attempt_id, logs.output_record(placed.call.name, line)))
+
     def _handle_other(self, child: Child, message: Message) -> None:
         if message.kind == wire.READY:
             self._child_ready(child, *wire.decode_plain(message))
         elif message.kind == wire.UNFIT:
             (text,) = wire.decode_plain(message)
             self._break(WorkerStartError("the pool's initializer failed", stderr=str(text)))
+        elif message.kind == wire.SPOILED and not child.is_dying:
+            (text,) = wire.decode_plain(message)
+            self._take_back(child)  # It begins nothing more, so this is all it has.
+            child.kill()
+            self._say_spoiled(child, str(text))
+
+    def _say_spoiled(self, child: Child, left: str) -> None:
+        """Warn of the task that spoiled its child, once however often it does."""
+        if child.last_task not in self._spoilers:
+            self._spoilers.add(child.last_task)
+            self._events.append(TroubleSeen(f"task {child.last_task!r} {left}: its child was replaced"))
 
     def _handle_cut(self, child: Child, message: Message) -> None:
         """What came had descriptors that this process had no room for: it is lost, and whose it was is known."""
@@ -772,7 +804,10 @@ class PoolBackend(Backend):
         placed = child.inflight.pop(attempt_id, None)
         if placed is None:
             return None
+        if placed.output is not None:
+            self._close_output(child, placed, placed.output_end)
         child.made += 1
+        child.last_task = placed.call.name
         child.is_long = False
         self._false_starts = 0
         self._count_duration(measure.ended_at - measure.started_at)
@@ -786,6 +821,12 @@ class PoolBackend(Backend):
         if self._options.max_tasks_per_child is not None and child.made >= self._options.max_tasks_per_child:
             child.kill()
         return placed
+
+    def _close_output(self, child: Child, placed: Placed, until: int) -> None:
+        if placed.output is not None:
+            self._take_output(child, placed, until, is_last=True)
+            placed.output.close()
+            placed.output = None
 
     def _retire_grown(self, child_id: int) -> None:
         """Nothing was placed with it since: it idles, and holds memory that it will not give back."""
@@ -824,6 +865,8 @@ class PoolBackend(Backend):
             child.check_at = max(child.check_at, now + LOOK_AFTER_S)
             return
         self._report_start(child, running, since)
+        if head.output is not None and self._look_at_output(child, head):
+            return  # It has ended meanwhile.
         if now - since >= LOOK_AFTER_S and not child.is_long:
             child.is_long = True
             self._take_back(child)
@@ -844,11 +887,21 @@ class PoolBackend(Backend):
             since + LOOK_AFTER_S if not child.is_long else math.inf,
             math.inf if call.timeout is None else since + call.timeout,
             math.inf if call.memory_limit is None else head.next_sample,
+            math.inf if head.output is None else now + _OUTPUT_EVERY_S,
         )
+
+    def _look_at_output(self, child: Child, head: Placed) -> bool:
+        """Take in what was written until now, behind whatever was logged before; whether the attempt has ended."""
+        if head.output is not None:
+            written = head.output.size()
+            self._drain(child)
+            self._take_output(child, head, written)
+        return head.attempt_id not in child.inflight
 
     def _sample(self, child: Child, head: Placed, limit: int) -> bool:
         """Read the memory of an attempt with a limit; whether it was over."""
-        used = max(0, usage.tree_private_bytes(child.pid) - child.ready_private)
+        held = usage.tree_private_bytes(child.pid, limit + child.ready_private)
+        used = max(0, held - child.ready_private)
         head.sampled = max(head.sampled, used + child.ready_private)
         head.next_sample = monotonic() + _SAMPLE_EVERY_S
         if used <= limit:
@@ -900,11 +953,15 @@ class PoolBackend(Backend):
         is_blamed = ordered[0] == attempt_id if ordered is not None else not child.is_dying
         if placed is not None and is_blamed:
             self._report_start(child, attempt_id, since)
+            if placed.output is not None:
+                self._close_output(child, placed, placed.output.size())
             del child.inflight[attempt_id]
             cpu = max(0.0, user - user_before), max(0.0, system - system_before)
             self._blame(child, placed, status, Measure(since, monotonic(), child.pid, *cpu, peak, None, "wait4"))
         elif child.made == 0 and not child.is_dying:
             self._false_starts += 1
+        elif child.page.is_cut_off and not child.is_dying:
+            self._say_spoiled(child, CLOSED)
         self._return_all(child)
         self._remove(child)
         if self._false_starts > 1:
@@ -932,23 +989,28 @@ class PoolBackend(Backend):
                 pid=child.pid,
                 seconds=seconds,
                 peak_memory=measure.peak_memory,
-                hint=self._evidence() if status == -_SIGKILL else "",
+                hint=self._hint(child, status),
             )
             stack = read_stack(child.crash_stacks(), "The task's Python stack when it crashed:")
         retryable = is_retryable(error, call.retry_on)
         self._events.append(AttemptFailed(placed.attempt_id, of_error(error, stack), retryable, measure, error))
 
+    def _hint(self, child: Child, status: int) -> str:
+        if child.page.is_cut_off:
+            return "The task had closed descriptors that it had not opened, so that its child could tell nothing more."
+        return self._evidence() if status == -_SIGKILL else ""
+
     def _evidence(self) -> str:
         """Who sent a SIGKILL that nobody here sent: the kernel counts those of its out-of-memory killer."""
         kills, before = usage.oom_kills(), self._oom_kills
+        if kills is not None and kills == before:
+            return "Neither this library nor the system's out-of-memory killer sent it: the task or a program did."
+        self._oom_kills = kills
         free = usage.available_memory()
-        left = "" if free is None else f"; {free / 2**20:.0f} MiB are available now"
+        left = "" if free is None else f" ({free / 2**20:.0f} MiB are available now)"
         if kills is None or before is None:
-            return f"Nobody here sent it: the system may have run out of memory (see dmesg){left}."
-        if kills > before:
-            self._oom_kills = kills
-            return f"The system's out-of-memory killer struck meanwhile: fewer workers or a memory_limit help{left}."
-        return f"Nobody here sent it, nor did the system's out-of-memory killer: it was killed by hand{left}."
+            return f"This library did not send it: the system may have run out of memory, see dmesg{left}."
+        return f"The system's out-of-memory killer struck meanwhile{left}: fewer workers or a memory_limit would help."
 
     def _return_all(self, child: Child) -> None:
         for attempt_id in child.inflight:

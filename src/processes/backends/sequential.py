@@ -1,17 +1,23 @@
 """
 Attempts one after another in the caller's thread.
 
-Only an attempt with a time-out runs in a thread of its own: the caller could not report it in time otherwise.
+Only an attempt with a time-out runs in a thread of its own: the caller could not report it in time otherwise. So does,
+where the caller is inside an event loop, one of a coroutine function: a thread takes one loop at a time.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
+from processes import attempt
+from processes.attempt import is_coroutine_function
 from processes.backends.local import LocalBackend
 from processes.events import AttemptReturned
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from processes.backends.base import Job
     from processes.events import BackendEvent
 
@@ -27,7 +33,8 @@ class SequentialBackend(LocalBackend):
 
     def start(self, job: Job) -> None:
         """Keep it for `wait`, unless it needs a thread."""
-        if self._calls[job.task].timeout is None:
+        call = self._calls[job.task]
+        if call.timeout is None and not (_is_in_loop() and is_coroutine_function(call.func)):
             self._next = job
         else:
             super().start(job)
@@ -41,18 +48,33 @@ class SequentialBackend(LocalBackend):
             super().cancel(attempt_id, error)
 
     def wait(self, until: float | None) -> list[BackendEvent]:
-        """Make the attempt that was placed."""
-        if self._next is None:
+        """Make the attempt that was placed, unless the run is interrupted."""
+        if self._next is None or self._interruption is not None:
             return super().wait(until)
         job, self._next = self._next, None
-        self._is_running = True
+        return [self.run_attempt(job, self._call)]
+
+    def _call(self, func: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        """
+        Call a task's function so that an interrupt ends it.
+
+        Only within this one raises: everything before and after is ours, and goes on to its end.
+        """
         try:
-            return [self.run_attempt(job)]
+            self._is_running = True
+            if self._interruption is not None:  # It came a moment before.
+                raise self._interruption
+            return attempt.call(func, args, kwargs)
         finally:
             self._is_running = False
 
-    def interrupt(self) -> None:
+    def interrupt(self, error: BaseException) -> None:
         """Raise in the task that runs in this thread; otherwise wake the loop."""
         if self._is_running:
-            raise KeyboardInterrupt
-        super().interrupt()
+            raise error
+        super().interrupt(error)
+
+
+def _is_in_loop() -> bool:
+    events = sys.modules.get("asyncio.events")  # A program without asyncio is not made to load it.
+    return events is not None and events._get_running_loop() is not None

@@ -113,8 +113,7 @@ class EmailChannel(ReportChannel):
         subject = subject_of(report, language=language, errors_only=errors_only, day=now.date())
         text = render_text(report, language=language, content=self.content, errors_only=errors_only, generated_at=now)
         html = render_html(report, style=self.style, content=self.content, errors_only=errors_only, generated_at=now)
-        # What does not go into a header, or into UTF-8, may have come with a process's name or a file's.
-        return _Rendered(now, _CONTROL.sub(" ", _encodable(subject)), _encodable(text), _encodable(html))
+        return _Rendered(now, subject, text, html)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,8 +328,3 @@ def _load_certificate(context: ssl.SSLContext, keyfile: str | None, certfile: st
             f"secure: no certificate in {certfile or keyfile!r} for the key in {keyfile or certfile!r}, or the key is "
             f"encrypted: {error}. Load it with ssl.SSLContext.load_cert_chain and use secure=(None, None, context)."
         ) from error
-
-
-def _encodable(text: str) -> str:
-    """Without the halves of surrogate pairs that a file's name may bring with it: UTF-8 has none."""
-    return text.encode("utf-8", "replace").decode()

@@ -140,7 +140,8 @@ class _Page:
             name=self._fill("name", name=told.name) if told.name else "",
             run=self._run(told.facts),
             counts=self._pieces["gap"].join(
-                self._fill("count", label=label, number=str(number), **self._colours(colour))
+                # Red is kept for what is wrong: a count of none is grey.
+                self._fill("count", label=label, number=str(number), **self._colours(colour if number else "grey"))
                 for (label, number), colour in zip(told.counts, ("green", "red", "grey"), strict=True)
             ),
             body=body,

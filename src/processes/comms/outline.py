@@ -21,6 +21,7 @@ from itertools import islice
 from processes.error_data import ErrorData
 from processes.events import TaskStatus
 from processes.failure import LOCAL_CHARS_MAX, LOCALS_MAX, TEXT_CHARS_MAX, bounded_repr
+from processes.redaction import DEFAULT as REDACTION
 from processes.report import ProcessExecutionReport, TaskReportEntry
 
 #: {key of the language files: text}.
@@ -131,9 +132,11 @@ def labelled(label: str, text: str, words: Words) -> str:
 
 
 def duration(seconds: float, words: Words) -> str:
-    """A time for people: "0.25 s", "3 min 12 s", "2 h 05 min"."""
+    """A time for people: "4 ms", "0.25 s", "3 min 12 s", "2 h 05 min"."""
     if not math.isfinite(seconds):
         return f"{seconds} s"
+    if seconds < 0.0995:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 10:
         return f"{seconds:.2f} s".replace(".", words["lang_decimal_mark"])
     if seconds < 59.95:
@@ -265,7 +268,7 @@ def facts_of(entry: TaskReportEntry, words: Words, generated_at: datetime) -> li
     if entry.args or entry.kwargs:
         facts.append((words["lang_arguments_label"], _arguments(entry)))
     if entry.why:
-        facts.append((words["lang_why_label"], entry.why))
+        facts.append((words["lang_why_label"], why_of(entry, words)))
     if entry.started_at is not None:
         facts.append((words["lang_started_label"], moment(entry.started_at, generated_at)))
     if entry.attempts:
@@ -278,12 +281,32 @@ def facts_of(entry: TaskReportEntry, words: Words, generated_at: datetime) -> li
     return facts
 
 
+def why_of(entry: TaskReportEntry, words: Words) -> str:
+    """Why a task never ran, in the reader's language if it is one of the usual reasons."""
+    for key, pattern in _usual_reasons().items():
+        found = pattern.fullmatch(entry.why)
+        if found:
+            return words[key].replace("{what}", found["what"]) if pattern.groups else words[key]
+    return entry.why
+
+
+@cache
+def _usual_reasons() -> Mapping[str, re.Pattern[str]]:
+    """{key: what matches it}. An entry has its reason as an English sentence, and those of `en.json` are these."""
+    known = words_of("en")
+    reasons = ("lang_why_dependency", "lang_why_fail_fast", "lang_why_deadline", "lang_why_interrupted")
+    return {
+        key: re.compile(re.escape(known[key]).replace(re.escape("{what}"), "(?P<what>.*)"), re.DOTALL)
+        for key in reasons
+    }
+
+
 def gist_of(entry: TaskReportEntry, words: Words) -> str:
     """The one thing worth knowing of a task in a line: why it failed, why it never ran, what it took."""
     if entry.error is not None:
         return in_line(exception_of(entry.error, words))
     if not entry.attempts:
-        return in_line(entry.why)
+        return in_line(why_of(entry, words))
     told = [duration(entry.elapsed_seconds, words)]
     if entry.attempts > 1:
         told.append(labelled(words["lang_attempts_label"], str(entry.attempts), words))
@@ -318,9 +341,17 @@ def locals_of(error: ErrorData, words: Words) -> str:
 
 
 def _arguments(entry: TaskReportEntry) -> str:
-    """The arguments as they stand in a call; only as many are looked at as are shown."""
-    positional = [bounded_repr(value) for value in islice(entry.args, LISTED_MAX)]
-    named = [f"{in_line(str(key))}={bounded_repr(value)}" for key, value in islice(entry.kwargs.items(), LISTED_MAX)]
+    """
+    The arguments as they stand in a call, without secrets; only as many are looked at as are shown.
+
+    A failure's texts were redacted by its Process's own rule. Of arguments the report holds the objects, but not that
+    rule: the default one is applied.
+    """
+    positional = [REDACTION.text(bounded_repr(value)) for value in islice(entry.args, LISTED_MAX)]
+    named = [
+        f"{in_line(str(key))}={REDACTION.value(str(key), bounded_repr(value))}"
+        for key, value in islice(entry.kwargs.items(), LISTED_MAX)
+    ]
     more = len(entry.args) + len(entry.kwargs) > len(positional) + len(named)
     return ", ".join(positional + named + (["…"] if more else []))
 

@@ -3,7 +3,8 @@ One message to one mail server: in bounded time, and with an error that says whe
 
 Loaded when a mail is sent, not before: `smtplib` and `ssl` are slow to load. It is `smtplib` but for the waiting.
 There, each byte that comes in begins the time-out anew, so that a server that drips them holds the sender for ever;
-here, a `_Deadline` says before each read and write how long it may take. No thread watches: nothing is left behind.
+here, a `_Deadline` says before each read and write how long it may take. No thread watches, and none is left behind but
+one that waits for a name server: nothing can interrupt that.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from processes.comms.limit import within
 from processes.exceptions import ReportDeliveryError
 
 if TYPE_CHECKING:
@@ -123,8 +125,7 @@ def deliver(route: Route, message: bytes) -> None:
     """
     Send the message, whose lines end in CRLF.
 
-    Takes `WHOLE_SEND` time-outs at most, and one for each step, plus the time in which the system looks the host up:
-    that has limits of its own (`options timeout` in resolv.conf(5)).
+    Takes one time-out at most for each step, and `WHOLE_SEND` of them for all.
 
     Raises:
         ReportDeliveryError: It did not reach all recipients.
@@ -251,7 +252,9 @@ class _Session(smtplib.SMTP):
 
     def _connect(self, host: str, port: int) -> None:
         failure: OSError = ConnectionError("the host has no address")
-        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        # In a thread: the system's own limits, resolv.conf(5), come to ten seconds for each of its name servers.
+        addresses = within(self.deadline.left(), lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        for family, kind, protocol, _, address in addresses:
             self.sock = socket.socket(family, kind, protocol)
             self.deadline.begin_step()
             try:

@@ -14,8 +14,9 @@ from processes.report import ProcessExecutionReport, ReportContent, TaskReportEn
 #: Columns: what a mail may have without being wrapped by the reader's client (RFC 5322, 2.1.1).
 WIDTH = 78
 
-#: Characters of a process's name in a subject: clients show about as many.
-SUBJECT_NAME_CHARS_MAX = 120
+#: Characters of a process's name in a subject: with what stands around it, in any language, less than the 255 that
+#: Outlook keeps, so that the date at the end stays.
+SUBJECT_NAME_CHARS_MAX = 200
 
 #: Parts of a failure's bytes that each of its texts may take; the traceback gets what the others leave, that at least.
 _LOCALS_SHARE = 0.2
@@ -32,7 +33,7 @@ _REMARKS_BYTES = 2_000
 _LABEL_WIDTH = 20
 
 # What cannot stand in a header: anything that breaks a line or is not to be seen, and what has no UTF-8.
-_UNSAFE_IN_SUBJECT = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+_UNSAFE_IN_SUBJECT = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]+")
 
 
 def subject_of(report: ProcessExecutionReport, *, language: str, errors_only: bool, day: date) -> str:
