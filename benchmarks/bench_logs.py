@@ -47,7 +47,7 @@ def measure(bench: Bench, lines: int, repeats: int) -> list[str]:
     queue, file = (_ratio(series[OURS], series[name]) for name in (QUEUE, FILE))
     killed = bench.alternate([Case("ours, killed", cases.ours_killed, (count,))], repeats)["ours, killed"]
     print(
-        f"  {lines:,} lines of processes that are killed behind the last one: all there, {len(killed)} of {repeats} times"
+        f"  {lines:,} lines of processes that are killed behind the last one: lost none {len(killed)} of {repeats} times"
     )
     return [
         _verdict(f"at least {QUEUE_RATIO_MIN:.0f} x the QueueHandler", queue, QUEUE_RATIO_MIN, "missed"),
