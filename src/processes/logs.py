@@ -259,7 +259,7 @@ def _hand_on(logger: logging.Logger, record: logging.LogRecord) -> None:
 
 _hearing_lock = threading.Lock()
 _hearing = 0  # listeners that run
-_handle_error = logging.Handler.handleError
+_handle_error = logging.Handler.handleError  # as it was before the first of them
 
 
 def _note_handler_error(self: logging.Handler, record: logging.LogRecord) -> None:
@@ -278,10 +278,11 @@ def _hear_handlers(by: int) -> None:
     A handler catches what goes wrong in its `emit` and leaves it to `handleError`, which writes a page to stderr for
     each record and tells nobody. One that has a `handleError` of its own is left to it.
     """
-    global _hearing  # noqa: PLW0603  logging.Handler is global too
+    global _hearing, _handle_error  # noqa: PLW0603  logging.Handler is global too
     with _hearing_lock:
         _hearing += by
         if _hearing == by == 1:
+            _handle_error = logging.Handler.handleError
             logging.Handler.handleError = _note_handler_error  # type: ignore[method-assign]  # meant
         elif _hearing == 0 and logging.Handler.handleError is _note_handler_error:
             logging.Handler.handleError = _handle_error  # type: ignore[method-assign]  # as it was
