@@ -45,6 +45,9 @@ def measure(bench: Bench, lines: int, repeats: int) -> list[str]:
         text = Spread.of(rates).text() if rates else "no sample"
         print(f"  {name:40} {text}   peak of the parent {peak_text(samples)}")
     queue, file = (_ratio(series[OURS], series[name]) for name in (QUEUE, FILE))
+    killed = bench.alternate([Case("ours, killed", cases.ours_killed, (count,))], repeats)["ours, killed"]
+    told = f"lost none {len(killed)} of {repeats} times"
+    print(f"  {lines:,} lines of processes that are killed behind the last one: {told}")
     return [
         _verdict(f"at least {QUEUE_RATIO_MIN:.0f} x the QueueHandler", queue, QUEUE_RATIO_MIN, "missed"),
         _verdict("goal: as many as two FileHandlers", file, FILE_RATIO_GOAL, "not met"),

@@ -259,7 +259,7 @@ def _hand_on(logger: logging.Logger, record: logging.LogRecord) -> None:
 
 _hearing_lock = threading.Lock()
 _hearing = 0  # listeners that run
-_handle_error = logging.Handler.handleError
+_handle_error = logging.Handler.handleError  # as it was before the first of them
 
 
 def _note_handler_error(self: logging.Handler, record: logging.LogRecord) -> None:
@@ -278,10 +278,11 @@ def _hear_handlers(by: int) -> None:
     A handler catches what goes wrong in its `emit` and leaves it to `handleError`, which writes a page to stderr for
     each record and tells nobody. One that has a `handleError` of its own is left to it.
     """
-    global _hearing  # noqa: PLW0603  logging.Handler is global too
+    global _hearing, _handle_error  # noqa: PLW0603  logging.Handler is global too
     with _hearing_lock:
         _hearing += by
         if _hearing == by == 1:
+            _handle_error = logging.Handler.handleError
             logging.Handler.handleError = _note_handler_error  # type: ignore[method-assign]  # meant
         elif _hearing == 0 and logging.Handler.handleError is _note_handler_error:
             logging.Handler.handleError = _handle_error  # type: ignore[method-assign]  # as it was
@@ -764,9 +765,8 @@ def take_over(
     Where `wants_info`, INFO and above reach the handler even if the parent's root is set higher: a task's file wants
     them. Where nobody does, they are not even made.
     """
-    for logger in list(logging.root.manager.loggerDict.values()):
-        if isinstance(logger, logging.Logger):
-            logger.handlers = []
+    for logger in _named_loggers():
+        logger.handlers = []
     logging.root.handlers = [handler]
     for name, (level, propagate, is_disabled) in loggers.items():
         logger = logging.getLogger(name)
@@ -843,14 +843,17 @@ def _begin_capture() -> Callable[[], None]:
     root, handler = logging.root, _ThreadHandler()
     level, filter_ = root.level, _AtOwnLevel(root.level)
     filtered = _application_handlers() if level > logging.INFO else []
-    root.addHandler(handler)
+    ends = [root, *(logger for logger in _named_loggers() if not logger.propagate)]  # where records stop
+    for logger in ends:
+        logger.addHandler(handler)
     for other in filtered:
         other.addFilter(filter_)
     if level > logging.INFO:
         root.setLevel(logging.INFO)
 
     def undo() -> None:
-        root.removeHandler(handler)
+        for logger in ends:
+            logger.removeHandler(handler)
         handler.close()
         for other in filtered:
             other.removeFilter(filter_)
@@ -861,8 +864,13 @@ def _begin_capture() -> Callable[[], None]:
 
 
 def _application_handlers() -> list[logging.Handler]:
-    named = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
-    return list({id(handler): handler for logger in (logging.root, *named) for handler in logger.handlers}.values())
+    loggers = logging.root, *_named_loggers()
+    return list({id(handler): handler for logger in loggers for handler in logger.handlers}.values())
+
+
+def _named_loggers() -> list[logging.Logger]:
+    registered = list(logging.root.manager.loggerDict.values())  # A copy, as other threads may make loggers.
+    return [logger for logger in registered if isinstance(logger, logging.Logger)]
 
 
 @contextlib.contextmanager

@@ -93,12 +93,12 @@ def test_levels_and_switches_are_the_parents(way: str, tmp_path: Path, keep: Cal
     assert [text for _, text in at_etl.messages()] == of_etl
     assert [text for _, text in at_root.messages()] == [*of("", 30, 35, 50), *of_etl]
     assert [text for _, text in at_alone.messages()] == of("alone", 25, 30, 35, 50)
-    in_file = [*of("", 20, 25, 30, 35, 50), *of("etl", 20, 25, 30, 35, 50), *of("etl.rows", 35, 50)]
-    if way in START_METHODS:  # In this process, nothing of a logger that keeps to itself is seen from above.
-        in_file += of("alone", 25, 30, 35, 50)
     assert [text for _, text in told(path)] == [
         "Starting a.",
-        *in_file,
+        *of("", 20, 25, 30, 35, 50),
+        *of("etl", 20, 25, 30, 35, 50),
+        *of("etl.rows", 35, 50),
+        *of("alone", 25, 30, 35, 50),
         "Finished a.",
     ]
 
@@ -111,8 +111,7 @@ def test_logging_disable_is_the_parents(way: str, tmp_path: Path, keep: Callable
     run(way, Task("a", log_everywhere, path))
     expected = [text for name in ("", "etl", "etl.rows", "off", "alone") for text in of(name, 35, 50)]
     assert [text for _, text in at_root.messages()] == expected
-    assert [text for _, text in told(path)] == [text for text in expected if not text.endswith("35")]
-    assert len(path.read_text().splitlines()) == len(expected)
+    assert [text for _, text in told(path)] == expected
     logging.disable(logging.NOTSET)
     run(way, Task("b", len, tmp_path / "b.log", ("1",)))
     assert told(tmp_path / "b.log") == [("INFO", "Starting b."), ("INFO", "Finished b.")]

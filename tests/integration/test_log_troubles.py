@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from processes import Process, ProcessExecutionReport, Task
+from processes import Process, ProcessExecutionReport, Task, TaskDependency
 from support.logs import WAYS, Keeper, parallel, told
 
 FULL = "/dev/full"  # Every write to it fails as on a full disk; full(4).
@@ -95,16 +95,18 @@ def test_full_disk_costs_the_lines(way: str, tmp_path: Path, capfd: pytest.Captu
 
 
 @every_way
-def test_folder_that_is_gone_costs_the_lines(way: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Once it is there again, the next run's lines are written."""
+def test_folder_that_goes_during_a_run_costs_the_lines(
+    way: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Once it is there again, the next run's lines are written. (One that is gone before is found before the run.)"""
     folder = tmp_path / "logs"
     folder.mkdir()
-    task = Task("a", say_three_things, folder / "a.log")
-    shutil.rmtree(folder)
-    assert "No such file or directory" in warning_of(run(way, task))
+    task = Task("a", say_three_things, folder / "a.log", dependencies=[TaskDependency("remove")])
+    report = run(way, task, Task("remove", shutil.rmtree, args=(str(folder),)))
+    assert "No such file or directory" in warning_of(report)
     assert capfd.readouterr().err.count("No such file or directory") == 1
     folder.mkdir()
-    assert run(way, task).warnings == ()
+    assert run(way, task, Task("remove", len, args=("",))).warnings == ()
     assert told(folder / "a.log") == FIVE
 
 

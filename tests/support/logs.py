@@ -8,7 +8,7 @@ from processes import ProcessPool
 from support import pools
 
 #: Line format of 7.0.4: local time, logger, level, message.
-LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) - (\S+) - ([A-Z]+) - (.*)")
+LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) - (\S+) - ([A-Z]+|Level \d+) - (.*)")
 
 #: Sequential, threads, and children by each start method.
 WAYS = ("sequential", "threads", *pools.START_METHODS)

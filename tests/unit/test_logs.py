@@ -1,7 +1,9 @@
 """A record reaches the task's file and the application once each, and nothing of it gets lost on the way."""
 
 import logging
+import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -446,6 +448,68 @@ def test_listener_survives_what_a_handler_raises() -> None:
     listener.stop()
     assert keeper.texts == ["text"]
     assert listener.troubles.texts == ["a log record could not be written: OSError: the disk is full (2 records)"]
+
+
+def test_listener_writes_what_waits_in_one_call(
+    tmp_path: Path, opened: Callable[[Path], logging.Handler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls of the system cost more than all else; each file gets its own lines in order."""
+    monkeypatch.setattr(logs, "_BATCH_S", 60.0)
+    written: list[int] = []
+    write = os.write
+
+    def counting(descriptor: int, data: bytes) -> int:
+        written.append(len(data))
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", counting)
+    listener, files = Listener(), [opened(tmp_path / name) for name in ("a.log", "b.log")]
+    for number in range(100):
+        listener.put(files[number % 2].handle, record(str(number)))
+    listener.start()
+    listener.stop()
+    assert len(written) == 2
+    for first, name in enumerate(("a.log", "b.log")):
+        lines = (tmp_path / name).read_text().splitlines()
+        assert [line.rpartition(" ")[2] for line in lines] == [str(number) for number in range(first, 100, 2)]
+
+
+def test_listener_goes_on_after_a_handler_that_exits() -> None:
+    """A SystemExit in a handler does not end the thread that writes."""
+    keeper, listener = Keeper(), Listener()
+
+    def leave(_: logging.LogRecord) -> None:
+        raise SystemExit
+
+    listener.start()
+    for deliver in (leave, keeper.emit):
+        listener.put(deliver, record("text"))
+    listener.stop()
+    assert keeper.texts == ["text"]
+    assert len(listener.troubles.texts) == 1
+
+
+def test_troubles_are_said_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    """An error's text may quote what was to be logged."""
+    troubles = logs.Troubles()
+    troubles.note_error(None, ValueError("postgres://me:hunter2@db is no number"))
+    assert "hunter2" not in capsys.readouterr().err + "".join(troubles.texts)
+
+
+def test_troubles_survive_without_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program may have none; the report is told all the same."""
+    monkeypatch.setattr(sys, "stderr", None)
+    troubles = logs.Troubles()
+    troubles.note_error(None, OSError("the disk is full"))
+    assert troubles.texts == ["a log record could not be written: OSError: the disk is full"]
+
+
+def test_formatter_tells_each_second_by_its_own_time() -> None:
+    """The calendar is asked once a second, the milliseconds are each record's."""
+    formatter, base = TaskFormatter(), logging.Formatter()
+    for created, msecs in ((1.25, 250.0), (1.5, 500.0), (2.001, 1.0), (1.75, 750.0)):
+        made = record("text", created=created, msecs=msecs)
+        assert formatter.formatTime(made) == base.formatTime(made)
 
 
 # ---- sequential and thread mode --------------------------------------------------------------------------------------
