@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from processes import wire
 from processes.page import MESSAGE_MAX, STACK_SIGNAL, Page
+from processes.usage import process_state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -189,8 +190,7 @@ class Child:
             return False
         limit = time.monotonic() + _STOP_WAIT_S
         while time.monotonic() < limit:
-            state = self._process_state()
-            if state in "TtZX":
+            if process_state(self.pid) in "TtZX":
                 return True
             time.sleep(0.0001)
         return False
@@ -260,9 +260,3 @@ class Child:
         if placed.descriptors and wire.is_spilled(placed.datagram):
             os.close(placed.descriptors[-1])
         placed.datagram, placed.descriptors, placed.keep = b"", (), None
-
-    def _process_state(self) -> str:
-        """One letter: T is stopped, Z and X are dead. Source: third field of /proc/PID/stat, proc(5)."""
-        with contextlib.suppress(OSError), open(f"/proc/{self.pid}/stat", "rb") as stat:
-            return chr(stat.read().rpartition(b")")[2][1])
-        return "X"

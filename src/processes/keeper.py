@@ -178,9 +178,9 @@ def boot(role: str, setup_fields: tuple[object, ...], descriptors: Sequence[int]
 
 def _leave() -> NoReturn:
     """End at once: exit handlers that were copied by a fork belong to another process."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
+    for name in ("stdout", "stderr"):
+        with contextlib.suppress(Exception):  # What a task put there, or nothing.
+            getattr(sys, name).flush()
     os._exit(0)
 
 

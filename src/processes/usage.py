@@ -152,6 +152,13 @@ def _children_by_scan(pid: int) -> list[int]:
         return []
 
 
+def process_state(pid: int) -> str:
+    """One letter: T is stopped, Z and X are dead. Source: third field of /proc/PID/stat, proc(5)."""
+    with contextlib.suppress(OSError):
+        return chr(_read(f"/proc/{pid}/stat").rpartition(b")")[2][1])
+    return "X"
+
+
 def tree_private_bytes(pid: int, limit: int) -> int:
     """
     `private_bytes` of a process and all its descendants; above `limit`, what a fork shares with its parent counts once.

@@ -238,14 +238,27 @@ class _Standard(Part):
 
     def mend(self) -> object:
         os.dup2(self._kept, self._descriptor)
-        stream = (sys.stdin, sys.stdout, sys.stderr)[self._descriptor]
-        if getattr(stream, "closed", False):
-            raise LeftBehindError(f"closed sys.{('stdin', 'stdout', 'stderr')[self._descriptor]} of its child")
         return self.look()
 
 
 def _file_of(descriptor: int) -> tuple[int, ...]:
     return os.fstat(descriptor)[1:3]
+
+
+class _Streams(Part):
+    """Whether sys.stdout and sys.stderr are open still."""
+
+    def __init__(self) -> None:
+        super().__init__("sys.stdout", lambda: None)
+
+    def note(self) -> object:
+        names = [f"{name}.closed" for name in ("stdout", "stderr") if hasattr(getattr(sys, name), "closed")]
+        if names:  # The program may run without them.
+            self.look = partial(attrgetter(*names), sys)
+        return self.look()
+
+    def mend(self) -> object:
+        raise LeftBehindError("closed sys.stdout or sys.stderr of its child")
 
 
 class _Closed(Part):
@@ -505,7 +518,8 @@ def parts(page_fd: int, own_usage: OwnUsage, *, is_fork: bool) -> list[Part]:
         _Folder(),
         _Environment(),
         _Attributes(sys, "path", "argv", "stdin", "stdout", "stderr", "excepthook", "unraisablehook", "displayhook"),
-        *(_Standard(descriptor) for descriptor in range(3)),  # after sys.stdout and the like
+        _Streams(),
+        *(_Standard(descriptor) for descriptor in range(3)),
         _Setting("sys.setrecursionlimit", sys.getrecursionlimit, sys.setrecursionlimit),
         _Setting("sys.setswitchinterval", sys.getswitchinterval, sys.setswitchinterval),
         _Setting("sys.settrace", sys.gettrace, sys.settrace),

@@ -454,8 +454,8 @@ def _note(error: BaseException, text: str) -> None:
 
 def _flush_output() -> None:
     """A worker that is killed later must not take printed lines along."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
         try:  # noqa: SIM105  contextlib.suppress would cost more than the rest
-            stream.flush()
-        except Exception:  # noqa: BLE001, S110  a stream that the task closed, or put there
+            getattr(sys, name).flush()
+        except Exception:  # noqa: BLE001, S110  a stream that the task closed, or put there, or deleted
             pass

@@ -161,17 +161,16 @@ def _has_children() -> bool:
 def _living_children(spared: set[int]) -> list[int]:
     """Descendants that are not spared; children that have ended are reaped."""
     known = spared | _tracker()
-    found = []
-    for pid in usage.descendants(os.getpid()):
-        if pid in known:
-            continue
-        try:
-            has_ended = os.waitpid(pid, os.WNOHANG)[0] == pid
-        except ChildProcessError:  # A child's child, or reaped by now.
-            has_ended = not os.path.exists(f"/proc/{pid}")
-        if not has_ended:
-            found.append(pid)
+    found = [pid for pid in usage.descendants(os.getpid()) if pid not in known and not _has_ended(pid)]
     return [] if found == [_forkserver_pid()] and _end_forkserver() else found
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a descendant has, which is reaped then, where it is a child."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:  # A child's child: its parent will reap it.
+        return usage.process_state(pid) in "ZX"
 
 
 def _tracker() -> set[int]:
@@ -193,9 +192,14 @@ def _forkserver_pid() -> int | None:
 
 
 def _end_forkserver() -> bool:
-    """End it: it has folder and environment of the task that started it, the next one's has its own."""
+    """End it, and remove its socket: it has folder and environment of the task that started it, and keeps them."""
     server: Any = sys.modules["multiprocessing.forkserver"]._forkserver
     with contextlib.suppress(ProcessLookupError):
         os.kill(server._forkserver_pid, signal.SIGKILL)
     server._stop()
+    temporary = sys.modules["multiprocessing.process"].current_process()._config.pop("tempdir", None)
+    if temporary is not None:
+        import shutil
+
+        shutil.rmtree(temporary, ignore_errors=True)
     return True
