@@ -55,6 +55,7 @@ class Leaks:
     """What there is now and was not before."""
 
     processes: frozenset[int]
+    shared_memory: frozenset[str]
     #: One line each.
     lines: tuple[str, ...]
 
@@ -97,17 +98,20 @@ def wait_for_leaks(before: Stock, settle_time: float) -> Leaks:
     while leaks and time.monotonic() < give_up_at:
         time.sleep(_LOOK_EVERY_S)
         gc.collect()
-        leaks = _leaks(before)
+        # /dev/shm is everybody's, and busy where others run pools: what comes between two looks is none of the test's.
+        leaks = _leaks(before, leaks.shared_memory)
     return leaks
 
 
-def _leaks(before: Stock) -> Leaks:
+def _leaks(before: Stock, suspected: frozenset[str] | None = None) -> Leaks:
     now = take_stock()
     new = {key: parent for key, parent in now.processes.items() if key not in before.processes}
     processes = _ours(new)
     shared_memory = now.shared_memory - before.shared_memory
+    if suspected is not None:
+        shared_memory &= suspected
     if shared_memory:
-        shared_memory -= _mapped_by_others(now.processes)
+        shared_memory -= _mapped_by_others()
     lines = [
         *(_describe_process(pid) for pid in sorted(processes)),
         *(f"thread {thread!r}" for thread in now.threads - before.threads),
@@ -115,7 +119,7 @@ def _leaks(before: Stock) -> Leaks:
         *(f"shared memory {path}" for path in sorted(shared_memory)),
         *(f"temporary file {path}" for path in sorted(now.temporary_files - before.temporary_files)),
     ]
-    return Leaks(processes, tuple(lines))
+    return Leaks(processes, shared_memory, tuple(lines))
 
 
 def _processes() -> dict[_ProcessKey, int]:
@@ -154,8 +158,9 @@ def _is_marked(pid: int) -> bool:
     return False
 
 
-def _mapped_by_others(processes: dict[_ProcessKey, int]) -> frozenset[str]:
-    """Paths in /dev/shm that a process has in use which does not descend from this one: the folder is everybody's."""
+def _mapped_by_others() -> frozenset[str]:
+    """Paths in /dev/shm that a process has in use which does not descend from this one."""
+    processes = _processes()  # Anew: whoever made what has just been seen there may have come since stock was taken.
     ours = _ours(processes) | {os.getpid()}
     found: set[str] = set()
     for pid, _ in processes:
