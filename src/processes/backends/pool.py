@@ -713,7 +713,7 @@ class PoolBackend(Backend):
         elif kind == wire.LOGGED:
             (record,) = wire.decode_plain(message)
             self._report_start(child, message.id)
-            self._events.append(RecordLogged(message.id, record))  # type: ignore[arg-type]  # a dict, by our own handler
+            self._events.append(RecordLogged(message.id, record))  # type: ignore[arg-type]  # bytes, by our own handler
         else:
             self._handle_other(child, message)
 
