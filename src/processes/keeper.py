@@ -55,6 +55,11 @@ class KeeperLink:
         self._popen = popen
         self.pidfd = os.pidfd_open(pid)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return _ends_within(self.pidfd, 0.0)
+
     def close(self, *, kill: bool = False) -> None:
         """Let go of the keeper, which then kills all workers and ends; returns when it has."""
         self.channel.close()

@@ -31,7 +31,8 @@ from processes import (
     WorkerCrashedError,
     WorkerStartError,
 )
-from support.pools import every_method, failures, pool, results, run, wait_for_file
+from processes.backends.pool import PoolBackend
+from support.pools import every_method, failures, is_alive, pool, results, run, wait_for_file
 
 # ---- exact blame -----------------------------------------------------------------------------------------------------
 
@@ -279,6 +280,19 @@ def test_keeper_that_dies_is_replaced_and_nobody_blamed(method: str, tmp_path: P
 def kill_keeper() -> None:
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(60)
+
+
+def test_keeper_that_lives_is_not_taken_for_one_that_died() -> None:
+    """News of an earlier keeper's end may come when the next one has its place, and the numbers of its descriptors."""
+    backend = PoolBackend(ProcessPool(1))
+    backend.open([], [])
+    try:
+        keeper = backend._keeper
+        backend._keeper_ended()
+        assert backend._keeper is keeper is not None
+        assert is_alive(keeper.pid)
+    finally:
+        backend.close()
 
 
 @every_method

@@ -197,7 +197,9 @@ def test_tasks_that_share_a_logfile_share_its_handler(mode: str | None, tmp_path
     tasks[-1].logger.addHandler(Looker())
     with Process(tasks) as process:
         assert len(process.run(mode).successes) == 200
-    assert set(seen) == {1}
+        seen.append(sum(path == str(tmp_path / "a.log") for path in open_files()))
+    # While a record is handed on its file need not be open yet: lines are written some at a time.
+    assert max(seen) == 1
     assert descriptors() == before
     assert len(path.read_text(encoding="utf-8").splitlines()) == 400
 
@@ -215,6 +217,7 @@ def test_tasks_with_logfiles_of_their_own_do_not_hold_all_open(mode: str | None,
     tasks[-1].logger.addHandler(Looker())
     with Process(tasks) as process:
         process.run(mode, 2)
+        most = max(most, sum(path.startswith(str(tmp_path)) for path in open_files()))
     assert 0 < most < 100
 
 

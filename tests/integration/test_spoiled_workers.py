@@ -68,6 +68,12 @@ def loggers() -> State:
     }
 
 
+def _event_loop() -> str:
+    """Asyncio's policy and that one's loop: a fork may have a policy already, of a program that has used asyncio."""
+    policy = asyncio.events._event_loop_policy  # type: ignore[attr-defined]
+    return repr((policy, getattr(getattr(policy, "_local", None), "_loop", None)))
+
+
 def state() -> State:
     """What a task finds, and may change."""
     getenv = ctypes.CDLL(None).getenv
@@ -93,7 +99,7 @@ def state() -> State:
         "loggers": loggers(),
         "logging": (logging.root.manager.disable, len(logging.root.filters)),
         "start method": repr(context._default_context._actual_context),  # type: ignore[attr-defined]
-        "event loop": repr(asyncio.events._event_loop_policy),  # type: ignore[attr-defined]
+        "event loop": _event_loop(),
         "precision": decimal.getcontext().prec,
         "faulthandler": faulthandler.is_enabled(),
         "threads": threading.active_count(),

@@ -514,7 +514,8 @@ class PoolBackend(Backend):
     def _keeper_ended(self) -> None:
         """The keeper died, and with it the workers: nobody is to blame, and one more is started, once."""
         self._read_keeper()  # What it told before counts.
-        if self._keeper is None:
+        # If it told that it could not go on, another one has its place by now, and perhaps its descriptors.
+        if self._keeper is None or not self._keeper.has_ended:
             return
         if self._importing is not None:
             self._leave_out(self._importing[0], "the process that was to import it died")
