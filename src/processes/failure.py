@@ -54,6 +54,7 @@ _PLAIN_ARGS = frozenset({type(None), bool, int, float, str, bytes})
 _NUMBERS = frozenset({int, float})
 _TELLING_NOTHING = frozenset({type(None), bool})
 
+_STDLIB_FOLDER = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _PACKAGE_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
@@ -386,11 +387,17 @@ def _choose(frames: list[tuple[FrameType, int]], frame_filter: str | None) -> tu
 
 
 def _is_library(filename: str) -> bool:
-    """Whether a file was installed rather than written by the user; a synthetic name ("<stdin>") is the user's."""
+    """
+    Whether a file was installed rather than written by the user; a synthetic name ("<stdin>") is the user's.
+
+    All below `sys.base_prefix` would be too much: with a system's own Python that is /usr, and an application may well
+    live in /usr/local/app or /usr/src/app.
+    """
     return (
         "site-packages" in filename
+        or "dist-packages" in filename
         or ".venv" in filename
-        or filename.startswith((sys.base_prefix + os.sep, "<frozen "))
+        or filename.startswith((_STDLIB_FOLDER, "<frozen "))
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import sys
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -96,6 +97,31 @@ def test_frame_is_the_innermost_of_the_users_own() -> None:
     assert found.exception_type == "json.decoder.JSONDecodeError"
     assert found.traced_vars == {"mine": "'not json'"}
     assert found.traced_vars_location == line_of(call_json, "json.loads")
+
+
+@pytest.mark.parametrize("file", ["/usr/src/app/etl.py", "/usr/local/app/etl.py", f"{sys.base_prefix}/app/etl.py"])
+def test_frame_below_the_prefix_is_the_users(file: str) -> None:
+    """C9: with a system's own Python the prefix is /usr, where applications live as well."""
+    namespace: dict[str, Any] = {"json": json}
+    exec(compile("def mine():\n    what = 'mine'\n    json.loads('not json')", file, "exec"), namespace)  # noqa: S102
+    found = capture(raised_by(namespace["mine"]))
+    assert found.traced_vars == {"what": "'mine'"}
+    assert found.traced_vars_location == f"{file}:3"
+
+
+@pytest.mark.parametrize("folder", ["lib/python3/dist-packages", "lib/python3.12/site-packages", ".venv/lib"])
+def test_frame_of_an_installed_package_is_the_librarys(folder: str) -> None:
+    """Debian's place for packages included; one that is installed to be edited has its files elsewhere."""
+    namespace: dict[str, Any] = {}
+    exec(compile("def theirs():\n    what = 'theirs'\n    raise ValueError", f"/x/{folder}/p.py", "exec"), namespace)  # noqa: S102
+
+    def mine() -> None:
+        what = "mine"  # noqa: F841
+        namespace["theirs"]()
+
+    found = capture(raised_by(mine))
+    assert found.traced_vars["what"] == "'mine'"
+    assert found.traced_vars_location.startswith(f"{__file__}:")
 
 
 def test_frame_filter_chooses_by_file_name() -> None:
