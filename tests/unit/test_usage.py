@@ -199,10 +199,10 @@ def test_own_usage_counts_cpu_and_memory(own: OwnUsage) -> None:
 def test_own_usage_survives_the_loss_of_its_descriptor() -> None:
     """A task may close everything: no memory is told then, and nothing raised. It is known from then on."""
     made = OwnUsage()
-    assert not made.is_cut_off
+    before = made.is_cut_off
     os.close(made._statm)
     assert made.read().resident == 0
-    assert made.is_cut_off
+    assert (before, made.is_cut_off) == (False, True)
     made._statm = os.memfd_create("another")
     assert made.read().resident == 0
     os.close(made._statm)
