@@ -16,6 +16,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
+from processes.watched import out_of_reach
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -43,7 +45,7 @@ class Capture:
         Raises:
             OSError: No descriptor is left.
         """
-        self.fd = os.memfd_create("processes-output", os.MFD_CLOEXEC)
+        self.fd = out_of_reach(os.memfd_create("processes-output", os.MFD_CLOEXEC))
         self._before: list[int] = []
         self._streams: tuple[TextIO, TextIO] = sys.stdout, sys.stderr
         self._told = 0
@@ -53,7 +55,7 @@ class Capture:
         """From now on what is written goes to the file."""
         flush()
         for descriptor in _STREAMS:
-            self._before.append(os.dup(descriptor))
+            self._before.append(out_of_reach(os.dup(descriptor)))
             os.dup2(self.fd, descriptor)
         # What stood there may write elsewhere: in a fork it is the caller's, a notebook's for example.
         self._streams = sys.stdout, sys.stderr
@@ -85,9 +87,9 @@ class Capture:
 
 def flush() -> None:
     """Write out what waits in buffers: Python's, and those of C."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # A stream that the task closed, or put there.
-            stream.flush()
+    for name in ("stdout", "stderr"):
+        with contextlib.suppress(Exception):  # A stream that the task closed, or put there, or deleted.
+            getattr(sys, name).flush()
     _libc.fflush(None)
 
 

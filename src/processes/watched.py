@@ -111,6 +111,8 @@ class Part:
         self.name = name
         self.look = look
         self.is_rare = is_rare
+        #: Whether it is noted once for all, since a capture of the output may have changed it for now.
+        self.is_fixed = False
 
     def note(self) -> object:
         """Keep how it is; returns what a look is to give from now on."""
@@ -132,10 +134,8 @@ class Part:
 class _Setting(Part):
     """What one call tells and another sets."""
 
-    def __init__(
-        self, name: str, get: Callable[[], object], set_: Callable[[Any], object], *, is_rare: bool = False
-    ) -> None:
-        super().__init__(name, get, is_rare=is_rare)
+    def __init__(self, name: str, get: Callable[[], object], set_: Callable[[Any], object]) -> None:
+        super().__init__(name, get)
         self._set = set_
         self._value: object = None
 
@@ -148,11 +148,32 @@ class _Setting(Part):
         return self._value
 
 
+class _Timer(Part):
+    """A timer that is not set. One that the pool's initializer set goes on, and is not looked at."""
+
+    def __init__(self, which: int) -> None:
+        super().__init__("a timer", partial(getitimer, which), is_rare=which != signal.ITIMER_REAL)
+        self._which = which
+
+    def note(self) -> object:
+        if getitimer(self._which) != _NOT_SET:
+            self.look = lambda: _NOT_SET
+        return _NOT_SET
+
+    def mend(self) -> object:
+        setitimer(self._which, 0)
+        return _NOT_SET
+
+
+_NOT_SET = (0.0, 0.0)
+
+
 class _Attributes(Part):
     """Attributes of an object, and what is in those that are lists."""
 
-    def __init__(self, owner: Any, *attributes: str) -> None:  # noqa: ANN401  a module
+    def __init__(self, owner: Any, *attributes: str, is_fixed: bool = False) -> None:  # noqa: ANN401  a module
         super().__init__(f"{owner.__name__}.{'/'.join(attributes)}", partial(attrgetter(*attributes), owner))
+        self.is_fixed = is_fixed
         self._owner = owner
         self._attributes = attributes
         self._values: list[tuple[str, Any, Any]] = []  # (attribute, object, copy of its content)
@@ -210,7 +231,11 @@ class _Folder(Part):
             os.close(self._folder)
         self._folder = out_of_reach(os.open(".", os.O_PATH | os.O_CLOEXEC))
         self.look = partial(os.fchdir, self._folder)
-        return None
+        try:
+            return self.look()
+        except OSError:  # It may not be entered, and was by another user. Who leaves it cannot come back.
+            self.look = os.getcwd
+            return self.look()
 
 
 class _Standard(Part):
@@ -218,13 +243,11 @@ class _Standard(Part):
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(f"descriptor {descriptor}", lambda: None)
+        self.is_fixed = True
         self._descriptor = descriptor
         self._kept = -1  # another descriptor of the same open file
 
     def note(self) -> object:
-        if self._kept >= 0:
-            os.close(self._kept)
-            self._kept = -1
         try:
             self._kept = _high_copy(self._descriptor)
         except OSError:  # The program runs without it.
@@ -250,6 +273,7 @@ class _Streams(Part):
 
     def __init__(self) -> None:
         super().__init__("sys.stdout", lambda: None)
+        self.is_fixed = True
 
     def note(self) -> object:
         names = [f"{name}.closed" for name in ("stdout", "stderr") if hasattr(getattr(sys, name), "closed")]
@@ -496,10 +520,6 @@ def parts(page_fd: int, own_usage: OwnUsage, *, is_fork: bool) -> list[Part]:
         own_usage: Reads this process's memory after each attempt, through a descriptor.
         is_fork: Whether this process is a copy of the caller.
     """
-    timers = [
-        _Setting("a timer", partial(getitimer, which), partial(_set_timer, which), is_rare=which != signal.ITIMER_REAL)
-        for which in _TIMERS
-    ]
     stacks: list[Callable[[], object]] = [
         partial(faulthandler.enable, page_fd),
         partial(faulthandler.register, STACK_SIGNAL, page_fd),
@@ -509,7 +529,7 @@ def parts(page_fd: int, own_usage: OwnUsage, *, is_fork: bool) -> list[Part]:
         stacks.append(faulthandler.cancel_dump_traceback_later)
     return [
         _Closed(own_usage),
-        *timers,  # before the handlers that they would call
+        *map(_Timer, _TIMERS),  # before the handlers that they would call
         _Handlers(page_fd),
         Part("the wake-up descriptor of signals", partial(set_wakeup_fd, -1)),
         Part("blocked signals", partial(pthread_sigmask, signal.SIG_SETMASK, ()), is_rare=True),
@@ -517,7 +537,8 @@ def parts(page_fd: int, own_usage: OwnUsage, *, is_fork: bool) -> list[Part]:
         _Umask(),
         _Folder(),
         _Environment(),
-        _Attributes(sys, "path", "argv", "stdin", "stdout", "stderr", "excepthook", "unraisablehook", "displayhook"),
+        _Attributes(sys, "stdin", "stdout", "stderr", is_fixed=True),
+        _Attributes(sys, "path", "argv", "excepthook", "unraisablehook", "displayhook"),
         _Streams(),
         *(_Standard(descriptor) for descriptor in range(3)),
         _Setting("sys.setrecursionlimit", sys.getrecursionlimit, sys.setrecursionlimit),
@@ -534,7 +555,3 @@ def parts(page_fd: int, own_usage: OwnUsage, *, is_fork: bool) -> list[Part]:
         # More of them can be no harm, but what is in them has to be looked at.
         Part("modules", partial(len, sys.modules)),
     ]
-
-
-def _set_timer(which: int, timer: tuple[float, float]) -> None:
-    setitimer(which, *timer)

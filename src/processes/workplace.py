@@ -63,14 +63,19 @@ class Workplace:
         self._parts = parts(page_fd, own_usage, is_fork=is_fork)
         self._lazy: set[str] = set()  # modules of which something is looked at since they were imported
         self._spared: set[int] = set()  # processes that were there before
+        self._noted: list[object] = []  # what a look at each part should give
         #: Whether processes that the last attempt left had ended and were reaped.
         self.has_reaped = False
         self.note()
 
     def note(self) -> None:
-        """From now on, things are to be as they are now."""
-        self._parts += self._new_parts()
-        self._keep([part.note() for part in self._parts])
+        """From now on, things are to be as they are now. Standard streams stay as they were at first."""
+        before, self._parts = len(self._noted), self._parts + self._new_parts()
+        noted = self._noted + [None] * (len(self._parts) - before)
+        for place, part in enumerate(self._parts):
+            if place >= before or not part.is_fixed:
+                noted[place] = part.note()
+        self._keep(noted)
         self._spared = set(usage.descendants(os.getpid()))
 
     def put_back(self, seconds: float) -> str:
@@ -93,7 +98,7 @@ class Workplace:
 
     def _keep(self, noted: list[object]) -> None:
         both = list(zip(self._parts, noted, strict=True))
-        self._noted = noted  # what a look at each part should give
+        self._noted = noted
         usual = [(part, expected) for part, expected in both if not part.is_rare]
         rare = [(part, expected) for part, expected in both if part.is_rare]
         self._usual = _Looks([part for part, _ in usual], [expected for _, expected in usual])

@@ -396,6 +396,56 @@ def test_what_a_tasks_module_changed_when_imported_stays(
     assert [text for text in report.warnings if "left" in text] == []
 
 
+def arm_timer() -> None:
+    signal.setitimer(signal.ITIMER_REAL, 1000, 1000)
+
+
+def seconds_left() -> float:
+    return signal.getitimer(signal.ITIMER_REAL)[0]
+
+
+@every_method
+def test_timer_of_the_initializer_goes_on(method: str) -> None:
+    """It is not started anew, and no task is blamed for it."""
+    report = run([Task(f"t{number}", seconds_left) for number in range(5)], pool(method, 1, initializer=arm_timer))
+    left = list(results(report).values())
+    assert left == sorted(left, reverse=True)
+    assert left[-1] > 0
+    assert report.warnings == ()
+
+
+PRINTING_MODULE = """
+import sys
+sys.setrecursionlimit(sys.getrecursionlimit() + 1)
+
+def work():
+    print("captured")
+"""
+
+
+@every_method
+def test_streams_are_not_those_of_a_captured_attempt(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its module is imported while its output is captured already."""
+    (tmp_path / "printing_module.py").write_text(PRINTING_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    limit = sys.getrecursionlimit()
+    module = importlib.import_module("printing_module")
+    try:
+        captured = Task("captured", module.work, log_path=tmp_path / "log", capture_output=True)
+        report = run([Task("before", state), captured, Task("after", state)], pool(method, 1))
+    finally:
+        del sys.modules["printing_module"]
+        sys.setrecursionlimit(limit)
+        captured.close_handlers()
+    assert "captured" in (tmp_path / "log").read_text()
+    found = results(report)
+    changed = differences(found["before"], found["after"])
+    changed.pop("recursion", None)  # Of the module's making.
+    assert changed == {}
+
+
 # ---- what the library itself put there -------------------------------------------------------------------------------
 
 
@@ -536,6 +586,29 @@ def fail_at_first(folder: Path) -> None:
     if made < 3:
         message = "not this time"
         raise ConnectionError(message)
+
+
+def close_and_print() -> None:
+    print("first")
+    os.closerange(3, 256)
+
+
+def delete_and_print() -> None:
+    print("first")
+    del sys.stdout
+
+
+@pytest.mark.parametrize("spoil", [close_and_print, delete_and_print])
+@every_method
+def test_output_is_captured_of_a_task_that_spoils_its_streams(
+    method: str, spoil: Callable[[], None], tmp_path: Path
+) -> None:
+    """What it wrote before is in its log, and it is not blamed."""
+    tasks = [Task("spoils", spoil, log_path=tmp_path / "log", capture_output=True), Task("after", os.getpid)]
+    report = run(tasks, pool(method, 1))
+    tasks[0].close_handlers()
+    assert failures(report) == {}
+    assert "first" in (tmp_path / "log").read_text()
 
 
 @every_method

@@ -96,6 +96,14 @@ def test_page_does_not_take_another_outcome_for_the_one_asked_for(sides: Sides) 
     assert parent.outcome(SLOTS) == b"%d" % SLOTS
 
 
+def test_page_tells_of_a_worker_that_is_cut_off(sides: Sides) -> None:
+    """With no descriptor: the mapping is enough."""
+    parent, worker = sides
+    assert not parent.is_cut_off
+    worker.say_cut_off()
+    assert parent.is_cut_off
+
+
 @pytest.mark.parametrize("at", [0, 3, 8, 12, 16, 20])
 def test_page_does_not_take_a_damaged_outcome(page_fd: int, sides: Sides, at: int) -> None:
     """Number, length, checksum or message: a task may write anywhere in its memory."""
