@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from processes.page import STACK_SIGNAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from processes.usage import OwnUsage
 
@@ -42,8 +42,14 @@ GRACE_S = 0.020
 _RESERVED = 64
 _DESCRIPTORS_MAX = 1024
 
-#: SIGINT has the handler that the worker gives it. Real-time signals would double the time of the look.
-_SIGNALS = sorted(set(range(1, 32)) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGINT})
+#: Signals that programs handle. Not SIGINT: it has the handler that the worker gives it.
+_SIGNALS = (
+    *(signal.SIGHUP, signal.SIGQUIT, signal.SIGABRT, signal.SIGUSR1, signal.SIGSEGV, signal.SIGUSR2, signal.SIGPIPE),
+    *(signal.SIGALRM, signal.SIGTERM, signal.SIGCHLD, signal.SIGCONT, signal.SIGTSTP, signal.SIGVTALRM, signal.SIGPROF),
+)
+
+#: The others. Real-time signals would take as long again.
+_RARE_SIGNALS = sorted(set(range(1, 32)) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGINT, *_SIGNALS})
 
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
@@ -134,8 +140,10 @@ class Part:
 class _Setting(Part):
     """What one call tells and another sets."""
 
-    def __init__(self, name: str, get: Callable[[], object], set_: Callable[[Any], object]) -> None:
-        super().__init__(name, get)
+    def __init__(
+        self, name: str, get: Callable[[], object], set_: Callable[[Any], object], *, is_rare: bool = False
+    ) -> None:
+        super().__init__(name, get, is_rare=is_rare)
         self._set = set_
         self._value: object = None
 
@@ -171,8 +179,9 @@ _NOT_SET = (0.0, 0.0)
 class _Attributes(Part):
     """Attributes of an object, and what is in those that are lists."""
 
-    def __init__(self, owner: Any, *attributes: str, is_fixed: bool = False) -> None:  # noqa: ANN401  a module
-        super().__init__(f"{owner.__name__}.{'/'.join(attributes)}", partial(attrgetter(*attributes), owner))
+    def __init__(self, owner: Any, *attributes: str, is_rare: bool = False, is_fixed: bool = False) -> None:  # noqa: ANN401
+        name = f"{owner.__name__}.{'/'.join(attributes)}"
+        super().__init__(name, partial(attrgetter(*attributes), owner), is_rare=is_rare)
         self.is_fixed = is_fixed
         self._owner = owner
         self._attributes = attributes
@@ -331,29 +340,29 @@ class _Environment(Part):
 class _Handlers(Part):
     """Handlers of signals, as Python knows them."""
 
-    def __init__(self, page_fd: int) -> None:
-        super().__init__("signal handlers", _handlers)
+    def __init__(self, numbers: Sequence[int], page_fd: int, *, is_rare: bool = False) -> None:
+        super().__init__("signal handlers", self._look, is_rare=is_rare)
+        self._numbers = numbers
         self._page_fd = page_fd
         self._before: list[Any] = []
 
+    def _look(self) -> list[Any]:
+        return [*map(getsignal, self._numbers)]
+
     def note(self) -> object:
-        self._before = _handlers()
+        self._before = self._look()
         return self._before
 
     def mend(self) -> object:
-        for number, before, now in zip(_SIGNALS, self._before, _handlers(), strict=True):
+        for number, before, now in zip(self._numbers, self._before, self._look(), strict=True):
             if now is not before:
                 set_handler(number, signal.SIG_DFL if before is None else before)
         # Some may have been in the place of faulthandler's own, of which Python knows nothing.
         faulthandler.disable()
         faulthandler.unregister(STACK_SIGNAL)
         tell_stacks(self._page_fd)
-        self._before = _handlers()  # What was None is known now.
+        self._before = self._look()  # What was None is known now.
         return self._before
-
-
-def _handlers() -> list[Any]:
-    return [*map(getsignal, _SIGNALS)]
 
 
 class _Threads(Part):
@@ -530,7 +539,8 @@ def parts(page_fd: int, own_usage: OwnUsage, *, is_fork: bool) -> list[Part]:
     return [
         _Closed(own_usage),
         *map(_Timer, _TIMERS),  # before the handlers that they would call
-        _Handlers(page_fd),
+        _Handlers(_SIGNALS, page_fd),
+        _Handlers(_RARE_SIGNALS, page_fd, is_rare=True),
         Part("the wake-up descriptor of signals", partial(set_wakeup_fd, -1)),
         Part("blocked signals", partial(pthread_sigmask, signal.SIG_SETMASK, ()), is_rare=True),
         *(Part("faulthandler", look) for look in stacks),
@@ -542,12 +552,12 @@ def parts(page_fd: int, own_usage: OwnUsage, *, is_fork: bool) -> list[Part]:
         _Streams(),
         *(_Standard(descriptor) for descriptor in range(3)),
         _Setting("sys.setrecursionlimit", sys.getrecursionlimit, sys.setrecursionlimit),
-        _Setting("sys.setswitchinterval", sys.getswitchinterval, sys.setswitchinterval),
+        _Setting("sys.setswitchinterval", sys.getswitchinterval, sys.setswitchinterval, is_rare=True),
         _Setting("sys.settrace", sys.gettrace, sys.settrace),
         _Setting("sys.setprofile", sys.getprofile, sys.setprofile),
-        _Attributes(threading, "excepthook", "_trace_hook", "_profile_hook"),
+        _Attributes(threading, "excepthook", "_trace_hook", "_profile_hook", is_rare=True),
         _Setting("gc", gc.isenabled, lambda is_on: gc.enable() if is_on else gc.disable()),
-        _Setting("gc.set_threshold", gc.get_threshold, lambda thresholds: gc.set_threshold(*thresholds)),
+        _Setting("gc.set_threshold", gc.get_threshold, lambda thresholds: gc.set_threshold(*thresholds), is_rare=True),
         _Setting("socket.setdefaulttimeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
         _Warnings(),
         _Logging(),
