@@ -44,6 +44,7 @@ class Placed:
         "function",
         "keep",
         "next_sample",
+        "number",
         "output",
         "output_end",
         "profile",
@@ -53,9 +54,10 @@ class Placed:
         "sure_at",
     )
 
-    def __init__(self, attempt_id: int, call: Call) -> None:
-        """Nothing is sent yet."""
+    def __init__(self, attempt_id: int, call: Call, number: int = 1) -> None:
+        """Nothing is sent yet; `number` is 1 for the task's first attempt."""
         self.attempt_id = attempt_id
+        self.number = number
         self.call = call
         self.datagram = b""
         self.descriptors: Sequence[int] = ()

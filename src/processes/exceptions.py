@@ -133,10 +133,19 @@ class WorkerCrashedError(ProcessesError):
         pid: Its process id.
         seconds: How long the attempt had run.
         peak_memory: The child's highest resident memory in bytes, or None where not known.
+        attempt: Which of the task's attempts it was, 1 for the first.
     """
 
     def __init__(
-        self, task_name: str, *, status: int, pid: int, seconds: float, peak_memory: int | None = None, hint: str = ""
+        self,
+        task_name: str,
+        *,
+        status: int,
+        pid: int,
+        seconds: float,
+        peak_memory: int | None = None,
+        attempt: int = 1,
+        hint: str = "",
     ) -> None:
         """
         Say how it ended.
@@ -150,10 +159,12 @@ class WorkerCrashedError(ProcessesError):
         self.pid = pid
         self.seconds = seconds
         self.peak_memory = peak_memory
+        self.attempt = attempt
         how = f"was killed by {self.signal}" if self.signal else f"exited with code {status}"
         peak = f", peak {peak_memory / 2**20:.0f} MiB" if peak_memory else ""
         more = f" {hint}" if hint else ""
-        super().__init__(f"Task '{task_name}': its child (pid {pid}) {how} after {seconds:.1f} s{peak}.{more}")
+        which = f", attempt {attempt}" if attempt > 1 else ""
+        super().__init__(f"Task '{task_name}'{which}: its child (pid {pid}) {how} after {seconds:.1f} s{peak}.{more}")
 
 
 class WorkerStartError(ProcessesError):

@@ -18,6 +18,7 @@ from processes import (
     TaskDependency,
     TaskFailedError,
     TaskStatus,
+    WorkerCrashedError,
 )
 from support.gate import Gate, pass_gate
 from support.pools import every_method, pool, run
@@ -448,6 +449,16 @@ def test_kill_by_hand_is_told_from_the_out_of_memory_killer() -> None:
     entry = run([Task("a", lambda: os.kill(os.getpid(), signal.SIGKILL))], pool("forkserver", 1)).entries["a"]
     assert entry.error is not None
     assert "the task or a program did" in entry.error.exception
+
+
+def test_death_says_which_attempt_it_was() -> None:
+    """4.4: of a task that is tried again, each death its own."""
+    task = Task("a", lambda: os._exit(7), retries=1, retry_on=(WorkerCrashedError,))
+    entry = run([task], pool("forkserver", 1)).entries["a"]
+    assert entry.error is not None
+    assert entry.error.exception.startswith("Task 'a', attempt 2: its child (pid ")
+    assert "exited with code 7" in entry.error.exception
+    assert ", attempt" not in entry.attempt_log[0].why
 
 
 # ---- secrets ---------------------------------------------------------------------------------------------------------

@@ -293,7 +293,7 @@ class PoolBackend(Backend):
             self._events.append(AttemptReturned(job.attempt_id))
             return
         call, prepared = self._calls[job.task], self._prepared[job.task]
-        placed = Placed(job.attempt_id, call)
+        placed = Placed(job.attempt_id, call, job.number)
         try:
             arguments = prepared.arguments
             if arguments is _ON_DEMAND:
@@ -990,6 +990,7 @@ class PoolBackend(Backend):
                 pid=child.pid,
                 seconds=seconds,
                 peak_memory=measure.peak_memory,
+                attempt=placed.number,
                 hint=self._hint(child, status),
             )
             stack = read_stack(child.crash_stacks(), "The task's Python stack when it crashed:")
