@@ -413,7 +413,7 @@ def _is_number(value: object) -> bool:
 
 
 def _are_exceptions(kinds: object) -> bool:
-    if not isinstance(kinds, tuple):
+    if not isinstance(kinds, tuple) or not kinds:  # To retry on nothing is what `retries=0` says.
         return False
     return all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds)
 

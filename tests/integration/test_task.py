@@ -32,6 +32,7 @@ _WRONG_TYPES = [
     ({"retries": 1.0}, "retries must be a non-negative int, got 1.0"),
     ({"retries": True}, "retries must be a non-negative int, got True"),
     ({"retry_on": "x"}, "retry_on must be None or a tuple of Exception subclasses"),
+    ({"retry_on": ()}, "retry_on must be None or a tuple of Exception subclasses, got ()"),
     ({"retry_on": (int,)}, "retry_on must be None or a tuple of Exception subclasses"),
     ({"retry_on": [ValueError]}, "retry_on must be None or a tuple of Exception subclasses"),
     ({"retry_on": (KeyboardInterrupt,)}, "retry_on must be None or a tuple of Exception subclasses"),
