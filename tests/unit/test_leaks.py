@@ -1,6 +1,7 @@
 """The look at what a test left behind finds each kind, and nothing else."""
 
 import contextlib
+import mmap
 import os
 import re
 import signal
@@ -151,14 +152,25 @@ def test_leaks_leave_out_what_waits_to_be_collected() -> None:
     assert not leaks.wait_for_leaks(before, BRIEFLY)
 
 
+@contextlib.contextmanager
+def shared_memory() -> Iterator[Path]:
+    """Shared memory that is in use all the while, so that no other tests which run now are blamed for it."""
+    path = Path("/dev/shm") / f"processes-test-{os.getpid()}"
+    with open(path, "wb+") as file:
+        file.truncate(mmap.PAGESIZE)
+        with mmap.mmap(file.fileno(), mmap.PAGESIZE):
+            try:
+                yield path
+            finally:
+                path.unlink()
+
+
 def test_leaks_name_shared_memory() -> None:
     """A name in /dev/shm is told."""
     before = leaks.take_stock()
-    path = Path("/dev/shm") / f"processes-test-{os.getpid()}"
-    path.touch()
-    left = leaks.wait_for_leaks(before, BRIEFLY)
-    path.unlink()
-    assert left.lines == (f"shared memory {path}",)
+    with shared_memory() as path:
+        left = leaks.wait_for_leaks(before, BRIEFLY)
+    assert (left.shared_memory, f"shared memory {path}" in left.lines) == ({str(path)}, True)
 
 
 def test_leaks_leave_out_shared_memory_that_comes_after_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,8 +184,7 @@ def test_leaks_leave_out_shared_memory_that_comes_after_the_first_look(monkeypat
 
 STRANGER = """
 import mmap, sys, time
-with open(sys.argv[1], "wb+") as file:
-    file.truncate(mmap.PAGESIZE)
+with open(sys.argv[1], "rb+") as file:
     memory = mmap.mmap(file.fileno(), mmap.PAGESIZE)
 print("mapped", flush=True)
 time.sleep(60)
@@ -181,27 +192,22 @@ time.sleep(60)
 
 
 def test_leaks_leave_out_shared_memory_of_others(tmp_path: Path) -> None:
-    """What another program on the machine has in use is no leak, until it is gone and nobody uses it."""
-    path = Path("/dev/shm") / f"processes-test-{os.getpid()}"
+    """What another program on the machine has in use is no leak, until it is gone."""
     before = leaks.take_stock()
-    # Without the mark, and without a parent: the shell has ended.
-    command = [sys.executable, "-c", STRANGER, str(path)]
-    script = '"$@" > "$OUTPUT" & echo $!'
     said = tmp_path / "said"
-    result = subprocess.run(
-        ["sh", "-c", script, "sh", *command], env={"OUTPUT": str(said)}, stdout=subprocess.PIPE, check=True, timeout=60
-    )
-    stranger = int(result.stdout)
-    try:
-        assert wait_for_file(said) == "mapped\n"
-        assert path.exists()
-        assert not leaks.wait_for_leaks(before, BRIEFLY)
-    finally:
-        os.kill(stranger, signal.SIGKILL)
-    assert not living([stranger], within=WAIT_S)
-    left = leaks.wait_for_leaks(before, BRIEFLY)
-    path.unlink()
-    assert left.lines == (f"shared memory {path}",)
+    with shared_memory() as path:
+        # Without the mark, and without a parent: the shell has ended.
+        command = ["sh", "-c", '"$@" > "$OUTPUT" & echo $!', "sh", sys.executable, "-c", STRANGER, str(path)]
+        result = subprocess.run(command, env={"OUTPUT": str(said)}, stdout=subprocess.PIPE, check=True, timeout=60)
+        stranger = int(result.stdout)
+        try:
+            assert wait_for_file(said) == "mapped\n"
+            beside_it = leaks.wait_for_leaks(before, BRIEFLY)
+        finally:
+            os.kill(stranger, signal.SIGKILL)
+        assert not living([stranger], within=WAIT_S)
+        left = leaks.wait_for_leaks(before, BRIEFLY)
+    assert (beside_it.shared_memory, left.shared_memory) == (set(), {str(path)})
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
