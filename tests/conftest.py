@@ -2,6 +2,7 @@
 
 import faulthandler
 import gc
+import re
 import tempfile
 from collections.abc import Generator, Iterator
 
@@ -21,6 +22,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)  # Other selections, made in every share, choose from what it has.
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the tests of other shares to other processes."""
+    for item in items:
+        if re.search(r" at 0x[0-9a-f]+", item.nodeid):
+            raise pytest.UsageError(
+                f"A name with an address is another in each process, and so in no share: {item.nodeid}"
+            )
     if share := config.getoption("share"):
         others = [item for item in items if not is_in_share(item.nodeid, share)]
         items[:] = [item for item in items if is_in_share(item.nodeid, share)]

@@ -665,7 +665,9 @@ def test_closed_port_and_unknown_host_are_told() -> None:
         ({"secure": "key.pem"}, TypeError, "secure must be"),
         ({"secure": (None, None, None, None)}, TypeError, "secure must be"),
         ({"secure": (None, None, "context")}, TypeError, r"secure\[2\] must be"),
-        ({"secure": ("key.pem", None, ssl.create_default_context())}, ValueError, "load_cert_chain"),
+        pytest.param(
+            {"secure": ("key.pem", None, ssl.create_default_context())}, ValueError, "load_cert_chain", id="two keys"
+        ),
         ({"secure": ("no such file",)}, ValueError, "no such file"),
     ],
     ids=str,

@@ -22,11 +22,11 @@ def test_fails():
 """
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str, few: str = FEW) -> subprocess.CompletedProcess[str]:
     """Run the few tests in three processes."""
     (folder / "conftest.py").write_text((TESTS / "conftest.py").read_text())
     (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {TESTS}\n")
-    (folder / "test_few.py").write_text(FEW)
+    (folder / "test_few.py").write_text(few)
     script = f"import sys; sys.path.insert(0, {str(TESTS)!r}); from support.side_by_side import run"
     command = [sys.executable, "-c", f"{script}; sys.exit(run(sys.argv[1:], 3))", *arguments]
     env = os.environ | {"TMPDIR": str(folder)}
@@ -65,3 +65,11 @@ def test_side_by_side_passes_when_all_that_were_selected_did(tmp_path: Path) -> 
 def test_side_by_side_without_a_test_is_no_success(tmp_path: Path) -> None:
     """As with pytest itself, exit code 5."""
     assert run(tmp_path, "-k", "nothing").returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_side_by_side_refuses_a_name_that_changes(tmp_path: Path) -> None:
+    """A test that is named for an address would belong to no share, or to several."""
+    few = FEW.replace("range(20)", "[object()], ids=repr")
+    result = run(tmp_path, few=few)
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "test_few.py::test_passes[<object object at 0x" in result.stderr
