@@ -37,8 +37,10 @@ TEXT_CHARS_MAX = 100_000
 CAPTURE_S = 1.0
 CAPTURE_CHARS_MAX = 1_000_000
 
-#: Limits of the chain: exceptions, members of a group, groups within groups, notes; frames of an exception, of which
-#: the first and last half are kept; of each of these frames its locals and the characters of each, and of its source.
+#: Limits of the chain: exceptions in all, in a row, and members of a group; groups within groups, notes; frames of an
+#: exception, of which the first and last half are kept; of each of these frames its locals and the characters of each,
+#: and of its source.
+EXCEPTIONS_MAX = 200
 CHAIN_MAX = 20
 GROUP_DEPTH_MAX = 5
 NOTES_MAX = 20
@@ -136,8 +138,14 @@ class Capture:
             traced_vars=self._locals_of(chosen[0], LOCALS_MAX, LOCAL_CHARS_MAX) if chosen else {},
             traced_vars_location=f"{chosen[0].f_code.co_filename}:{chosen[1]}" if chosen else "",
             injected=tuple(self._shown("", value, LOCAL_CHARS_MAX) for value in injected),
-            chain=self._chain_of(self._error, set(), 0),
+            chain=self._chain(),
         )
+
+    def _chain(self) -> tuple[tuple[object, ...], ...]:
+        try:
+            return self._chain_of(self._error, set(), 0)
+        except BaseException:  # noqa: BLE001  foreign code: a class of the user's may make `__cause__` what it likes
+            return ()
 
     def _shown(self, name: str, value: object, limit: int) -> str:
         if monotonic() > self._give_up_at:
@@ -164,7 +172,7 @@ class Capture:
         """An exception, its cause or context, and so on; each once."""
         chain: list[tuple[object, ...]] = []
         relation, current = "", error
-        while id(current) not in seen and len(chain) < CHAIN_MAX:
+        while id(current) not in seen and len(chain) < CHAIN_MAX and len(seen) < EXCEPTIONS_MAX:
             seen.add(id(current))
             chain.append(self._link(relation, current, seen, depth))
             if current.__cause__ is not None:

@@ -6,6 +6,7 @@ import pickle
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -35,6 +36,10 @@ def raise_value_error() -> NoReturn:
     number, text = 3, "some text"
     msg = f"{number} {text}"
     raise ValueError(msg)
+
+
+def raise_(error: BaseException) -> NoReturn:
+    raise error
 
 
 def line_of(function: Callable[..., object], text: str) -> str:
@@ -368,6 +373,31 @@ def test_traceback_of_an_endless_recursion_is_short() -> None:
     found = capture(raised_by(again))
     assert found.exception_type == "RecursionError"
     assert len(found.traceback_str) < 5000
+
+
+def test_chain_of_many_groups_is_bounded() -> None:
+    """Groups of groups of groups could be millions."""
+
+    def group(depth: int) -> ExceptionGroup[Exception]:
+        return ExceptionGroup("g", [group(depth - 1) if depth else ValueError() for _ in range(5)])
+
+    def count(chain: tuple[Any, ...]) -> int:
+        return sum(1 + sum(map(count, link[6])) for link in chain)
+
+    assert count(capture(raised_by(partial(raise_, group(4)))).chain) <= failure.EXCEPTIONS_MAX
+
+
+class OddCause(Exception):
+    @property
+    def __cause__(self) -> NoReturn:  # type: ignore[override, mutable-override]
+        raise ZeroDivisionError
+
+
+def test_capture_survives_a_cause_that_cannot_be_had() -> None:
+    """The rest of what is known is told."""
+    found = capture(raised_by(partial(raise_, OddCause("odd"))))
+    assert (found.exception, found.chain) == ("odd", ())
+    assert found.traced_vars_location
 
 
 def test_capture_takes_exceptions_that_are_no_errors() -> None:
