@@ -20,8 +20,9 @@ How a task travels, with the process boundary down the middle:
 4. `keeper` starts, reaps and buries the workers; `worker` makes one attempt after another and answers by `wire`;
    `workplace` puts back what an attempt changed of its worker, part by part (`watched`).
 5. An exception becomes plain data where it lives (`failure`); usage is measured there too (`usage`).
-6. `report` says what happened, task by task, and `run_info` when, where and how; `report_json` writes it as text and
-   reads it (`plain`: any value as JSON); `merging` makes one of several, `comparison` tells what changed between two.
+6. `record` keeps what became of a task; `report` says it, task by task, and `run_info` when, where and how;
+   `report_json` writes it as text and reads it (`plain`: any value as JSON); `merging` makes one of several,
+   `comparison` tells what changed between two.
 7. `comms` sends a report: `deliver` to each channel, `email` and `webhook`.
 """
 
@@ -53,15 +54,14 @@ if TYPE_CHECKING:
     )
     from processes.observer import RunFinished, RunStarted, TaskFinished, TaskRetried, TaskStarted
     from processes.process import Process
+    from processes.record import AttemptRecord, Usage
     from processes.report import (
-        AttemptRecord,
         Delivery,
         ProcessExecutionReport,
         ReportChannel,
         ReportContent,
         TaskReportEntry,
         TaskResult,
-        Usage,
     )
     from processes.run_info import RunInfo
     from processes.task import Task, TaskDependency
@@ -117,7 +117,7 @@ __all__ = [
 
 #: {public name: the module below this one that has it}
 _HOMES = {
-    "AttemptRecord": "report",
+    "AttemptRecord": "record",
     "CircularDependencyError": "exceptions",
     "Delivery": "report",
     "DependencyNotFoundError": "exceptions",
@@ -155,7 +155,7 @@ _HOMES = {
     "TaskStatus": "events",
     "TaskTimeoutError": "exceptions",
     "UnpicklableError": "exceptions",
-    "Usage": "report",
+    "Usage": "record",
     "WebhookChannel": "comms.webhook",
     "WebhookConfig": "comms.webhook",
     "WorkerCrashedError": "exceptions",

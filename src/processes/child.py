@@ -36,42 +36,28 @@ STACK_WAIT_S = 0.010
 class Placed:
     """An attempt that was placed with a child."""
 
-    __slots__ = (
-        "attempt_id",
-        "call",
-        "datagram",
-        "descriptors",
-        "function",
-        "keep",
-        "next_sample",
-        "number",
-        "output",
-        "output_end",
-        "profile",
-        "sampled",
-        "seen",
-        "sure",
-        "sure_at",
-    )
+    # Defaults of the class: most attempts are short and change none of them.
+    datagram = b""
+    descriptors: Sequence[int] = ()
+    keep: object = None  # the values whose descriptors travel; until they are sent they must stay open
+    function = 0  # number of the function whose pickle this job carries, or 0
+    profile = 0
+    seen = False  # whether its start was reported
+    next_sample = 0.0  # when its memory is looked at next, if it has a limit
+    sampled = 0  # the most memory seen, in bytes
+    output: Reader | None = None  # of what it writes, if that is captured
+    output_end = 0  # so long is the file when it has ended
+    # What is sure of its failure while the child still looks for more, and since when: (retryable, fields).
+    sure: tuple[bool, tuple[object, ...]] | None = None
+    sure_at = math.inf
+    #: Whether there is more to do at its success than to take it in: what it brought, what was seen of it meanwhile.
+    is_special = False
 
     def __init__(self, attempt_id: int, call: Call, number: int = 1) -> None:
         """Nothing is sent yet; `number` is 1 for the task's first attempt."""
         self.attempt_id = attempt_id
         self.number = number
         self.call = call
-        self.datagram = b""
-        self.descriptors: Sequence[int] = ()
-        self.keep: object = None  # the values whose descriptors travel; until they are sent they must stay open
-        self.function = 0  # number of the function whose pickle this job carries, or 0
-        self.profile = 0
-        self.seen = False  # whether its start was reported
-        self.next_sample = 0.0  # when its memory is looked at next, if it has a limit
-        self.sampled = 0  # the most memory seen, in bytes
-        self.output: Reader | None = None  # of what it writes, if that is captured
-        self.output_end = 0  # so long is the file when it has ended
-        # What is sure of its failure while the child still looks for more, and since when: (retryable, fields).
-        self.sure: tuple[bool, tuple[object, ...]] | None = None
-        self.sure_at = math.inf
 
 
 class Child:
@@ -102,14 +88,15 @@ class Child:
         self.is_ready = False
         self.is_dying = False
         self.inflight: dict[int, Placed] = {}  # {attempt id: what was placed}, in the order in which they will run
-        self._unsent: list[Placed] = []  # the last of them, of which it has not been told
+        self._unsent = 0  # of how many, the last of them, it has not been told
+        self._unsent_long: list[Placed] = []  # those among them that go by the channel
         self._given = 0  # of how many it has been told, less those that were taken back
         self.outbox: deque[Placed] = deque()  # those of which it was told, and that wait for room in the channel
         self.told = 0  # outcomes in its page that were taken in
         # Numbers of the functions and profiles it has: those that came with an attempt that has succeeded. Until then
         # each attempt carries them, since the one that carried them first may be taken back and the next one not.
         self.functions: set[int] = set()
-        self.profiles: set[int] = set()
+        self.profiles: set[int] = {0}
         self.order: tuple[int, BaseException] | None = None  # (attempt, cause) for which it was killed
         self.stacks_then = ""  # what it said then of its Python stacks
         self.check_at = math.inf  # when to look at the page next, CLOCK_MONOTONIC
@@ -129,25 +116,33 @@ class Child:
         self._end.close()
 
     def place(self, placed: Placed) -> None:
-        """Take an attempt, which `flush` sends."""
+        """Take an attempt with its message, of which `flush` tells the process."""
+        is_short = len(placed.datagram) <= MESSAGE_MAX and not placed.descriptors
+        self.page.put_job(self._given + self._unsent, placed.attempt_id, placed.datagram if is_short else b"")
         self.inflight[placed.attempt_id] = placed
-        self._unsent.append(placed)
+        self._unsent += 1
+        if is_short:
+            self._forget_message(placed)
+        else:
+            self._unsent_long.append(placed)
+
+    def place_call(self, placed: Placed, function: int, profile: int, name_length: int, message: bytes) -> None:
+        """Take an attempt that needs nothing but the call, see `Page.put_call`."""
+        self.page.put_call(self._given + self._unsent, placed.attempt_id, function, profile, name_length, message)
+        self.inflight[placed.attempt_id] = placed
+        self._unsent += 1
 
     def flush(self) -> None:
         """Tell the process of what was placed, all at once: what woke it for one would find it asleep for the next."""
         if not self._unsent:
             return
-        for placed in self._unsent:
-            is_short = len(placed.datagram) <= MESSAGE_MAX and not placed.descriptors
-            self.page.put_job(self._given, placed.attempt_id, placed.datagram if is_short else b"")
-            self._given += 1
-            if is_short:
-                self._forget_message(placed)
-            else:
-                self.outbox.append(placed)
-        os.eventfd_write(self.tokens, len(self._unsent))
-        self._unsent.clear()
-        self.fill_channel()
+        os.eventfd_write(self.tokens, self._unsent)
+        self._given += self._unsent
+        self._unsent = 0
+        if self._unsent_long:
+            self.outbox += self._unsent_long
+            self._unsent_long.clear()
+            self.fill_channel()
 
     def fill_channel(self) -> None:
         """Send of what waits for the channel as much as fits."""
@@ -167,12 +162,13 @@ class Child:
 
         Messages that are in its channel already stay there; the process drops those that it was not to receive.
         """
-        count = len(self._unsent) + self._revoke()
+        count = self._unsent + self._revoke()
         taken = list(self.inflight.values())[len(self.inflight) - count :]
         for placed in taken:
             del self.inflight[placed.attempt_id]
             self._forget_message(placed)
-        self._unsent.clear()
+        self._unsent = 0
+        self._unsent_long.clear()
         self.outbox = deque(placed for placed in self.outbox if placed.attempt_id in self.inflight)
         return taken
 
@@ -261,4 +257,5 @@ class Child:
     def _forget_message(placed: Placed) -> None:
         if placed.descriptors and wire.is_spilled(placed.datagram):
             os.close(placed.descriptors[-1])
-        placed.datagram, placed.descriptors, placed.keep = b"", (), None
+        if placed.datagram:
+            placed.datagram, placed.descriptors, placed.keep = b"", (), None

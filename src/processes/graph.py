@@ -45,6 +45,8 @@ def topological_order(dependencies: Mapping[str, Collection[str]], name: Callabl
     Raises:
         CircularDependencyError: It shows one circle.
     """
+    if not any(dependencies.values()):
+        return list(dependencies)
     sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
     for key in dependencies:  # First all of them bare: the sorter starts with the order in which it met them.
         sorter.add(key)

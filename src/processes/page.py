@@ -22,6 +22,8 @@ import os
 import signal
 import struct
 import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
 
 #: Makes a worker write its stacks behind its page, whatever it is at. One that neither the C library nor anybody else
 #: is known to use: it takes the first two, signal(7).
@@ -40,13 +42,27 @@ _SIZE = _OUTCOMES_AT + SLOTS * _SLOT_SIZE
 #: So many bytes are read of the stacks: faulthandler writes up to 100 threads of 100 frames.
 _STACKS_MAX = 2**20
 
-_JOB = struct.Struct("<QI")  # attempt id; length of the message, 0 where it comes by the channel
+# attempt id; length of the message, 0 where it comes by the channel; of a call also the numbers of function and
+# profile, and the length of the task's name with which the message begins
+_JOB = struct.Struct("<QIIII")
 _OUTCOME = struct.Struct("<QII")  # number, length and checksum of the message
 _TOLD = 5  # the cell that counts outcomes
 _CUT_OFF = 6  # the cell that says that nothing can come by the channel any more
 
 #: The longest message that a slot takes.
 MESSAGE_MAX = _SLOT_SIZE - max(_JOB.size, _OUTCOME.size)
+
+
+class PagedJob(NamedTuple):
+    """A job as it stands in its slot; valid for as long as it is with the worker."""
+
+    attempt_id: int
+    message: memoryview
+    #: Number of the function, which the worker has; 0 where the message is one of `wire`, or comes by the channel.
+    function: int
+    profile: int
+    #: The message begins with so many bytes of the task's name; its pickled arguments follow.
+    name_length: int
 
 
 class Page:
@@ -108,17 +124,23 @@ class Page:
 
     def put_job(self, number: int, attempt_id: int, message: bytes) -> None:
         """Write the job with that number, counted from 0; an empty message says that it comes by the channel."""
+        self.put_call(number, attempt_id, 0, 0, 0, message)
+
+    def put_call(
+        self, number: int, attempt_id: int, function: int, profile: int, name_length: int, message: bytes
+    ) -> None:
+        """Write a job that needs nothing but the call: the fields of a `PagedJob`."""
         at = _HEADER_SIZE + number % SLOTS * _SLOT_SIZE
-        _JOB.pack_into(self._view, at, attempt_id, len(message))
+        _JOB.pack_into(self._view, at, attempt_id, len(message), function, profile, name_length)
         at += _JOB.size
         self._view[at : at + len(message)] = message
 
-    def job(self, number: int) -> tuple[int, memoryview]:
-        """(attempt id, message) of a job, valid for as long as it is with the worker."""
+    def job(self, number: int) -> PagedJob:
+        """The job with that number."""
         at = _HEADER_SIZE + number % SLOTS * _SLOT_SIZE
-        attempt_id, length = _JOB.unpack_from(self._view, at)
+        attempt_id, length, function, profile, name_length = _JOB.unpack_from(self._view, at)
         at += _JOB.size
-        return attempt_id, self._view[at : at + length]
+        return PagedJob(attempt_id, self._view[at : at + length], function, profile, name_length)
 
     # ---- outcomes ----------------------------------------------------------------------------------------------------
 
@@ -137,13 +159,23 @@ class Page:
         self._cells[_TOLD] = number + 1
         return number + 1
 
-    def outcome(self, number: int) -> bytes | None:
-        """The outcome with that number, counted from 0; None where it is not whole, or something else stands there."""
-        at = _OUTCOMES_AT + number % SLOTS * _SLOT_SIZE
-        found, length, checksum = _OUTCOME.unpack_from(self._view, at)
-        at += _OUTCOME.size
-        message = bytes(self._view[at : at + min(length, MESSAGE_MAX)])
-        return message if found == number and zlib.crc32(message) == checksum else None
+    def outcomes(self, first: int, end: int) -> Iterator[bytes]:
+        """
+        The outcomes with these numbers, counted from 0.
+
+        Raises:
+            ValueError: One is not whole, or something else stands there. Those before it have been given.
+        """
+        view, unpack, crc32 = self._view, _OUTCOME.unpack_from, zlib.crc32
+        for number in range(first, end):
+            at = _OUTCOMES_AT + number % SLOTS * _SLOT_SIZE
+            found, length, checksum = unpack(view, at)
+            at += _OUTCOME.size
+            message = bytes(view[at : at + min(length, MESSAGE_MAX)])
+            if found != number or crc32(message) != checksum:
+                msg = "an outcome in its page is not whole"
+                raise ValueError(msg)
+            yield message
 
     def close(self) -> None:
         """Unmap it."""

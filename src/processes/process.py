@@ -11,7 +11,6 @@ from processes import graph, logs, preflight, runner
 from processes.backends.pool import PoolBackend, ProcessPool
 from processes.backends.sequential import SequentialBackend
 from processes.backends.threads import ThreadsBackend
-from processes.events import TaskStatus
 from processes.exceptions import (
     CircularDependencyError,
     DependencyNotFoundError,
@@ -22,7 +21,8 @@ from processes.failure import text_of
 from processes.graph import key_of
 from processes.interrupts import Interrupts
 from processes.observer import Observer, RunFinished, RunStarted
-from processes.report import Facts, ProcessExecutionReport, TaskResult, elapsed, entry_of, exception_of
+from processes.record import elapsed, exception_of, result_of
+from processes.report import ProcessExecutionReport, TaskResult, entry_of
 from processes.run_info import info_of
 from processes.runner import Plan
 from processes.spec import require, require_callable, require_int
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from processes.attempt import Call
     from processes.backends.base import Backend
     from processes.observer import RunEvent
+    from processes.record import TaskRecord
     from processes.run_info import RunInfo
-    from processes.runner import Outcome, TaskRecord
+    from processes.runner import Outcome
 
 _MODES = "None or False (sequential), True or 'processes', 'threads', or a ProcessPool"
 
@@ -264,13 +265,13 @@ class Process:
             plan, backend, deadline=deadline, fail_fast=fail_fast, observer=observer, interrupts=interrupts
         )
         seconds = monotonic() - begun
-        self.runner.take_in(self.tasks, outcome, backend)
+        self.runner.take_in(outcome.records)
         if observer is not None:
             interrupts.patiently(observer.stop)  # What it could not be told belongs in the report.
             outcome.warnings += observer.troubles
         broken = "" if outcome.broken is None else f"{type(outcome.broken).__name__}: {text_of(outcome.broken)}"
         run = info_of(started_at, seconds, *_way_of(backend), broken, self._redact)
-        report = self._report(plan, outcome, backend, run)
+        report = self._report(outcome, run)
         if observer is not None and not interrupts.is_hurried:  # It may still be at an earlier event.
             observer.tell(RunFinished(report))
             observer.start()
@@ -373,10 +374,8 @@ class Process:
             self._redact,
         )
 
-    def _report(self, plan: Plan, outcome: Outcome, backend: Backend, run: RunInfo) -> ProcessExecutionReport:
-        offset, fetch = outcome.clock_offset, backend.fetch
-        pairs = zip(plan.calls, outcome.records, strict=True)
-        entries = {call.name: entry_of(Facts(call, record, offset, fetch)) for call, record in pairs}
+    def _report(self, outcome: Outcome, run: RunInfo) -> ProcessExecutionReport:
+        entries = {record.call.name: entry_of(record) for record in outcome.records}
         return ProcessExecutionReport(entries, self.name, tuple(outcome.warnings), run)
 
     # ---- log files ---------------------------------------------------------------------------------------------------
@@ -435,7 +434,7 @@ class ProcessRunner:
         """Everything is pending."""
         self.process = process_ref
         self._results: dict[str, TaskResult] | None = None
-        self._ended: tuple[list[Task], Outcome, Backend] | None = None
+        self._ended: list[TaskRecord] | None = None
 
     @property
     def results(self) -> dict[str, TaskResult]:
@@ -444,9 +443,7 @@ class ProcessRunner:
             if self._ended is None:
                 self._results = {task.name: TaskResult.pending() for task in self.process.tasks}
             else:
-                tasks, outcome, backend = self._ended
-                pairs = zip(tasks, outcome.records, strict=True)
-                self._results = {task.name: _LazyTaskResult(record, backend) for task, record in pairs}
+                self._results = {record.call.name: _LazyTaskResult(record) for record in self._ended}
         return self._results
 
     @property
@@ -463,29 +460,28 @@ class ProcessRunner:
         self.process.runner = self
         return report
 
-    def take_in(self, tasks: list[Task], outcome: Outcome, backend: Backend) -> None:
+    def take_in(self, records: list[TaskRecord]) -> None:
         """Keep what became of the tasks; what is asked of it is made when it is read."""
-        self._results, self._ended = None, (tasks, outcome, backend)
+        self._results, self._ended = None, records
 
 
 class _LazyTaskResult(TaskResult):
     """A TaskResult over a record; the result is fetched when it is read."""
 
-    def __init__(self, record: TaskRecord, backend: Backend) -> None:
+    def __init__(self, record: TaskRecord) -> None:
         self._record = record
-        self._backend = backend
         self._result: Any = self
         self._exception: BaseException | None = None
         self._is_exception_known = False
         self.status = record.status
         self.error_data = record.error_data
         self.elapsed_seconds = elapsed(record.attempts)
-        self.attempts = len(record.attempts)
+        self.attempts = len(record.made)
 
     @property
     def exception(self) -> BaseException | None:
         if not self._is_exception_known:
-            self.exception = exception_of(self._record, self._backend.fetch)
+            self.exception = exception_of(self._record)
         return self._exception
 
     @exception.setter
@@ -495,8 +491,7 @@ class _LazyTaskResult(TaskResult):
     @property
     def result(self) -> Any:  # noqa: ANN401  the user's
         if self._result is self:
-            succeeded = self.status is TaskStatus.SUCCESS and self._record.handle is not None
-            self._result = self._backend.fetch(self._record.handle) if succeeded else None
+            self._result = result_of(self._record)
         return self._result
 
     @result.setter

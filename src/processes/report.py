@@ -7,23 +7,23 @@ import contextlib
 import dataclasses
 import pickle
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from processes.error_data import ErrorData
 from processes.events import TaskStatus
 from processes.exceptions import RemoteTaskError, TaskFailedError
+from processes.record import MAKERS, AttemptRecord, Usage, exception_of
 from processes.redaction import redaction_of
 from processes.spec import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from processes.comparison import ReportComparison
-    from processes.failure import Failure
+    from processes.record import TaskRecord
     from processes.redaction import Redaction
     from processes.run_info import RunInfo
-    from processes.usage import Measure
 
 
 class TaskResult:
@@ -81,176 +81,10 @@ class TaskResult:
         return cls(TaskStatus.ERRORED, None, exception, error_data, elapsed_seconds, attempts)
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What one attempt used; None where it is not known."""
-
-    __module__ = "processes"
-
-    #: Highest resident memory of the child while the attempt ran, in bytes.
-    peak_memory: int | None = None
-    #: Resident memory at the attempt's end less that at its start, in bytes.
-    memory_growth: int | None = None
-    #: CPU time in user mode, seconds; children that the task waited for are included.
-    cpu_user: float | None = None
-    #: CPU time in the kernel, seconds; as above.
-    cpu_system: float | None = None
-    #: How the peak was found: "VmHWM" (the child, exact to 1 MiB), "wait4" (the same figure, of a child that died),
-    #: "sampled" (child and descendants, every 20 ms), None where there is none.
-    peak_source: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
-    """One attempt of a task."""
-
-    __module__ = "processes"
-
-    #: 1 for the first.
-    attempt: int
-    #: "success", or the type of the error that ended it.
-    outcome: str
-    #: How long it ran.
-    seconds: float
-    #: The error's text; "" for a success.
-    why: str = ""
-    #: Process id of the child that ran it, or None where no child did.
-    worker_pid: int | None = None
-    usage: Usage | None = None
-
-
-class Facts:
-    """What an entry's fields are made of when they are first read: of most entries a part is read, or nothing."""
-
-    __slots__ = ("call", "clock_offset", "fetch", "record")
-
-    def __init__(
-        self,
-        call: Any,  # noqa: ANN401  name, func, args and kwargs of the task, as they were when the run began
-        record: Any,  # noqa: ANN401  status, attempts, handle, error_data and why, as the run left them
-        clock_offset: float,
-        fetch: Callable[[Any], object],
-    ) -> None:
-        """A task's call and record, seconds to add to its instants, and how to get at a result's handle."""
-        self.call = call
-        self.record = record
-        self.clock_offset = clock_offset
-        self.fetch = fetch
-
-    def name(self) -> str:
-        """The task's name."""
-        return self.call.name  # type: ignore[no-any-return]
-
-    def function(self) -> str:
-        """Name of its function."""
-        return name_of(self.call.func)
-
-    def args(self) -> tuple[object, ...]:
-        """The task's own arguments."""
-        return self.call.args  # type: ignore[no-any-return]
-
-    def kwargs(self) -> dict[str, object]:
-        """The task's own keyword arguments."""
-        return self.call.kwargs  # type: ignore[no-any-return]
-
-    def status(self) -> TaskStatus:
-        """How it ended."""
-        return self.record.status  # type: ignore[no-any-return]
-
-    def elapsed_seconds(self) -> float:
-        """All attempts together."""
-        return elapsed(self.record.attempts)
-
-    def attempts(self) -> int:
-        """How many were made."""
-        return len(self.record.attempts)
-
-    def result(self) -> object:
-        """What the task returned."""
-        succeeded = self.record.status is TaskStatus.SUCCESS
-        return self.fetch(self.record.handle) if succeeded and self.record.handle is not None else None
-
-    def exception(self) -> BaseException | None:
-        """What the task raised, or what stands for it."""
-        return exception_of(self.record, self.fetch)
-
-    def error(self) -> ErrorData | None:
-        """What went wrong."""
-        return self.record.error_data  # type: ignore[no-any-return]
-
-    def started_at(self) -> datetime | None:
-        """When the first attempt began."""
-        attempts = self.record.attempts
-        return datetime.fromtimestamp(attempts[0][0].started_at + self.clock_offset, UTC) if attempts else None
-
-    def ended_at(self) -> datetime | None:
-        """When the last attempt ended."""
-        attempts = self.record.attempts
-        return datetime.fromtimestamp(attempts[-1][0].ended_at + self.clock_offset, UTC) if attempts else None
-
-    def worker_pid(self) -> int | None:
-        """Where the last attempt was made."""
-        attempts = self.record.attempts
-        return attempts[-1][0].worker_pid if attempts else None
-
-    def usage(self) -> Usage | None:
-        """What the last attempt used."""
-        attempts = self.record.attempts
-        return _usage(attempts[-1][0]) if attempts else None
-
-    def attempt_log(self) -> tuple[AttemptRecord, ...]:
-        """One record an attempt."""
-        return tuple(
-            AttemptRecord(
-                number,
-                "success" if failure is None else failure.exception_type,
-                measure.ended_at - measure.started_at,
-                "" if failure is None else failure.exception,
-                measure.worker_pid,
-                _usage(measure),
-            )
-            for number, (measure, failure) in enumerate(self.record.attempts, 1)
-        )
-
-    def why(self) -> str:
-        """Why it never ran."""
-        return self.record.why  # type: ignore[no-any-return]
-
-
-def elapsed(attempts: Sequence[tuple[Measure, Failure | None]]) -> float:
-    """Seconds that attempts took together."""
-    total = 0.0
-    for measure, _ in attempts:
-        total += measure.ended_at - measure.started_at
-    return total
-
-
-def _usage(measure: Measure) -> Usage:
-    return Usage(measure.peak_memory, measure.memory_growth, measure.cpu_user, measure.cpu_system, measure.peak_source)
-
-
-def exception_of(record: Any, fetch: Callable[[Any], object]) -> BaseException | None:  # noqa: ANN401  as in Facts
-    """
-    The exception that a task raised, of a record that says how it ended.
-
-    One that was raised in a child is loaded anew, with the traceback it had there as a note; where that cannot be done
-    a RemoteTaskError stands for it.
-    """
-    if record.exception_handle is not None:
-        try:
-            found = fetch(record.exception_handle)
-            if isinstance(found, BaseException):
-                found.add_note(f"In the child:\n{record.error_data.traceback_str}".rstrip())
-                return found
-        except Exception:  # noqa: BLE001  foreign code: it could be loaded in the child
-            return record.error  # type: ignore[no-any-return]
-    return record.error  # type: ignore[no-any-return]
-
-
 class _MadeLater:
-    """Room for the facts of an entry whose fields are made when they are read, and for the exception."""
+    """Room for the record of an entry whose fields are made when they are read, and for the exception."""
 
-    __slots__ = ("_exception", "_facts")
+    __slots__ = ("_exception", "_record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,10 +141,21 @@ class TaskReportEntry(_MadeLater):
         if self.error is None:
             return None
         try:
-            return _facts_of(self).exception()
+            return exception_of(_record_of(self))
         except AttributeError:
             error = self.error
             return RemoteTaskError(error.exception_type or "Exception", error.exception, error.traceback_str)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  of a field that was not read yet
+        try:
+            record = _record_of(self)
+            make, keep = _FIELDS[name]
+        except (AttributeError, KeyError):
+            msg = f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(msg, name=name, obj=self) from None
+        value = make(record)
+        keep(self, value)
+        return value
 
     def __str__(self) -> str:
         """How the task ended, what it took, its result or its failure."""
@@ -335,42 +180,25 @@ class TaskReportEntry(_MadeLater):
                 _set_exception(self, pickle.loads(exception))
 
 
-_set_facts: Callable[[TaskReportEntry, Facts], None] = _MadeLater.__dict__["_facts"].__set__
+_set_record: Callable[[TaskReportEntry, TaskRecord], None] = _MadeLater.__dict__["_record"].__set__
 _exception_of: Callable[[TaskReportEntry], BaseException | None] = _MadeLater.__dict__["_exception"].__get__
 _set_exception: Callable[[TaskReportEntry, BaseException | None], None] = _MadeLater.__dict__["_exception"].__set__
-_facts_of: Callable[[TaskReportEntry], Facts] = _MadeLater.__dict__["_facts"].__get__
+_record_of: Callable[[TaskReportEntry], TaskRecord] = _MadeLater.__dict__["_record"].__get__
 _set_status: Callable[[TaskReportEntry, TaskStatus], None] = TaskReportEntry.__dict__["status"].__set__
 
 
-def entry_of(facts: Facts) -> TaskReportEntry:
-    """An entry that makes its fields of the facts when they are read, but its status, which everybody reads."""
+def entry_of(record: TaskRecord) -> TaskReportEntry:
+    """An entry that makes its fields of the record when they are read, but its status, which everybody reads."""
     entry = TaskReportEntry.__new__(TaskReportEntry)
-    _set_facts(entry, facts)
-    _set_status(entry, facts.record.status)
+    _set_record(entry, record)
+    _set_status(entry, record.status)
     return entry
 
 
-def _make_lazy(name: str, make: Callable[[Facts], object]) -> None:
-    """
-    Put a property in front of a slot of `TaskReportEntry`, which fills the slot when it is first read.
-
-    Done after the class is made, so that `dataclasses.fields`, `==`, `replace`, `asdict` and pickle see plain fields.
-    """
-    slot = TaskReportEntry.__dict__[name]
-
-    def read(entry: TaskReportEntry) -> object:
-        try:
-            return slot.__get__(entry)
-        except AttributeError:
-            value = make(_facts_of(entry))
-            slot.__set__(entry, value)
-            return value
-
-    setattr(TaskReportEntry, name, property(read, slot.__set__))
-
-
-for _field in dataclasses.fields(TaskReportEntry):
-    _make_lazy(_field.name, getattr(Facts, _field.name))
+#: How a field is made of the record, and how it is kept, by its name.
+_FIELDS: dict[str, tuple[Callable[[TaskRecord], object], Callable[[TaskReportEntry, object], None]]] = {
+    name: (make, TaskReportEntry.__dict__[name].__set__) for name, make in MAKERS.items()
+}
 
 
 def _raisable(entry: TaskReportEntry) -> Exception:

@@ -30,7 +30,8 @@ from processes.error_data import CONTEXT_FIELDS, ErrorData, ExceptionData, Frame
 from processes.events import TaskStatus
 from processes.failure import bounded_repr, shorten
 from processes.plain import attribute, plain, redact, texts_of
-from processes.report import AttemptRecord, TaskReportEntry, Usage
+from processes.record import AttemptRecord, Usage
+from processes.report import TaskReportEntry
 from processes.run_info import RunInfo
 
 if TYPE_CHECKING:

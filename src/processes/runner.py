@@ -22,12 +22,13 @@ from processes.error_data import ErrorData, Rendered
 from processes.events import (
     AttemptFailed,
     AttemptReturned,
+    AttemptsSucceeded,
     AttemptStarted,
-    AttemptSucceeded,
     BackendEvent,
     CancelAttempt,
     Command,
-    FinishTask,
+    FailTask,
+    FinishTasks,
     RecordLogged,
     ReleaseValue,
     RetryTask,
@@ -45,10 +46,12 @@ from processes.exceptions import RemoteTaskError, RunTerminated, TaskTimeoutErro
 from processes.failure import chain_data
 from processes.interrupts import Interrupts
 from processes.observer import TaskFinished, TaskRetried, TaskStarted
+from processes.record import RunFacts, TaskRecord
 from processes.redaction import redaction_of
-from processes.report import Facts, entry_of
+from processes.report import entry_of
 from processes.scheduler import Scheduler
 from processes.spec import name_of
+from processes.usage import measure_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +61,6 @@ if TYPE_CHECKING:
     from processes.failure import Failure
     from processes.observer import Observer
     from processes.spec import Injection, TaskSpec
-    from processes.usage import Measure
 
 
 #: So many of the last lines of a task that is killed or crashes are kept for its report.
@@ -77,25 +79,6 @@ class Plan:
     impact: Callable[[int], list[str]]
     #: What is not to be shown: see `redaction.redaction_of`.
     redact: bool | tuple[str, ...] = True
-
-
-@dataclass(slots=True)
-class TaskRecord:
-    """What became of one task so far."""
-
-    status: TaskStatus = TaskStatus.PENDING
-    #: (measure, None for a success or the failure) of each attempt that was made.
-    attempts: list[tuple[Measure, Failure | None]] = field(default_factory=list)
-    #: The result's handle, of a success whose result is kept.
-    handle: object = None
-    #: The last attempt that failed, or was refused.
-    last_failure: AttemptFailed | None = None
-    #: The exception of a task that failed, or its stand-in.
-    error: BaseException | None = None
-    #: The backend's handle of the exception that the task raised, where it was in another process.
-    exception_handle: object = None
-    error_data: ErrorData | None = None
-    why: str = ""
 
 
 @dataclass(slots=True)
@@ -163,8 +146,10 @@ class _Run:
         self._backend = backend
         self._deadline = deadline
         self._fail_fast = fail_fast
-        self._records = [TaskRecord() for _ in plan.specs]
-        self._outcome = Outcome(self._records, clock_offset=logs.wall_clock_offset())
+        offset = logs.wall_clock_offset()
+        facts = RunFacts(offset, backend.fetch)
+        self._records = [TaskRecord(call, facts) for call in plan.calls]
+        self._outcome = Outcome(self._records, clock_offset=offset)
         self._placed: dict[int, StartAttempt] = {}  # {attempt id: its command}, until it has ended
         self._last_records: dict[int, deque[bytes]] = {}  # {attempt id: what it logged last}
         self._redaction = redaction_of(plan.redact)
@@ -253,15 +238,12 @@ class _Run:
             case RecordLogged():  # First: where tasks log, most are of this kind.
                 self._deliver_record(event.attempt_id, event.record)
                 return
-            case AttemptSucceeded():
-                record = self._records[self._placed.pop(event.attempt_id).task]
-                self._last_records.pop(event.attempt_id, None)
-                record.attempts.append((event.measure, None))
-                record.handle = event.value
+            case AttemptsSucceeded():
+                self._take_successes(event)
             case AttemptFailed():
                 record = self._records[self._placed.pop(event.attempt_id).task]
                 if event.was_made:
-                    record.attempts.append((event.measure, event.failure))
+                    record.made += ((event.measure, event.failure),)
                 record.last_failure = event
             case AttemptReturned():
                 self._placed.pop(event.attempt_id)
@@ -277,6 +259,16 @@ class _Run:
                 self._is_lost = True
                 self._outcome.broken = self._outcome.broken or event.error
         self._carry_out(scheduler.handle(event, now))
+
+    def _take_successes(self, event: AttemptsSucceeded) -> None:
+        placed, records = self._placed, self._records
+        for attempt_id, value, measure in zip(event.attempt_ids, event.values, event.measures, strict=True):
+            record = records[placed.pop(attempt_id).task]
+            record.made += ((measure, None),)
+            record.handle = value
+        if self._last_records:
+            for attempt_id in event.attempt_ids:
+                self._last_records.pop(attempt_id, None)
 
     def _deliver_record(self, attempt_id: int, packed: bytes) -> None:
         placed = self._placed.get(attempt_id)
@@ -302,8 +294,10 @@ class _Run:
             match command:
                 case StartAttempt():
                     self._start(command)
-                case FinishTask():
-                    self._finish(command.task, succeeded=command.succeeded)
+                case FinishTasks():
+                    self._finish(command.tasks)
+                case FailTask():
+                    self._fail(command.task)
                 case SkipTask():
                     self._records[command.task].status = TaskStatus.SKIPPED
                     self._records[command.task].why = self._why(command.reason, command.culprit)
@@ -335,15 +329,20 @@ class _Run:
         inputs = tuple([(how, self._records[source].handle) for source, how in injections]) if injections else ()
         self._backend.start(Job(command.attempt_id, command.task, command.number, inputs))
 
-    def _finish(self, task: int, *, succeeded: bool) -> None:
-        record, destination = self._records[task], self._destinations[task]
-        if succeeded:
-            record.status = TaskStatus.SUCCESS
+    def _finish(self, tasks: list[int]) -> None:
+        records, destinations, observed = self._records, self._destinations, self._observer is not None
+        for task in tasks:
+            records[task].status = TaskStatus.SUCCESS
+            destination = destinations[task]
             if destination is not None:
-                destination.announce(record.attempts[0][0].started_at)
-                destination.line(logging.INFO, f"Finished {self._plan.specs[task].name}.", _ended_at(record))
-            self._tell_finished(task)
-            return
+                attempts = records[task].attempts
+                destination.announce(attempts[0][0].started_at)
+                destination.line(logging.INFO, f"Finished {self._plan.specs[task].name}.", attempts[-1][0].ended_at)
+            if observed:
+                self._tell_finished(task)
+
+    def _fail(self, task: int) -> None:
+        record, destination = self._records[task], self._destinations[task]
         failed = record.last_failure
         assert failed is not None  # noqa: S101  or the scheduler would not say so
         data = record.error_data = self._error_data(task, failed)
@@ -351,7 +350,7 @@ class _Run:
         record.exception_handle = failed.handle
         record.error = failed.error or RemoteTaskError(data.exception_type, data.exception, data.traceback_str)
         if destination is not None:
-            destination.announce((record.attempts[0][0] if record.attempts else failed.measure).started_at)
+            destination.announce((record.attempts[0][0] if record.made else failed.measure).started_at)
             destination.failure(record.error, data, failed.measure.ended_at)
         self._tell_finished(task)
 
@@ -402,11 +401,11 @@ class _Run:
     def _log_retry(self, task: int, number: int) -> None:
         record, destination = self._records[task], self._destinations[task]
         if destination is not None and record.last_failure is not None:
-            destination.announce(record.attempts[0][0].started_at)
+            attempts = record.attempts
+            destination.announce(attempts[0][0].started_at)
             text, total = record.last_failure.failure.exception, self._plan.specs[task].retries + 1
-            destination.line(
-                logging.WARNING, f"Attempt {number}/{total} failed: {text}. Retrying...", _ended_at(record)
-            )
+            told = f"Attempt {number}/{total} failed: {text}. Retrying..."
+            destination.line(logging.WARNING, told, attempts[-1][0].ended_at)
 
     # ---- the observer ------------------------------------------------------------------------------------------------
 
@@ -415,8 +414,13 @@ class _Run:
         match event:
             case AttemptStarted():
                 self._tell_started(event.attempt_id, event.at, event.worker_pid)
-            case AttemptSucceeded() | AttemptFailed():
-                if not isinstance(event, AttemptFailed) or event.was_made:
+            case AttemptsSucceeded():
+                for attempt_id, found in zip(event.attempt_ids, event.measures, strict=True):
+                    measure = measure_of(found)
+                    self._tell_started(attempt_id, measure.started_at, measure.worker_pid)
+                    self._begun.discard(attempt_id)
+            case AttemptFailed():
+                if event.was_made:
                     self._tell_started(event.attempt_id, event.measure.started_at, event.measure.worker_pid)
                 self._begun.discard(event.attempt_id)
             case _:
@@ -438,9 +442,4 @@ class _Run:
 
     def _tell_finished(self, task: int) -> None:
         if self._observer is not None:
-            facts = Facts(self._plan.calls[task], self._records[task], self._outcome.clock_offset, self._backend.fetch)
-            self._observer.tell(TaskFinished(entry_of(facts)))
-
-
-def _ended_at(record: TaskRecord) -> float:
-    return record.attempts[-1][0].ended_at
+            self._observer.tell(TaskFinished(entry_of(self._records[task])))

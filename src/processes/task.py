@@ -17,7 +17,8 @@ from processes.events import TaskStatus
 from processes.exceptions import CircularDependencyError
 from processes.failure import of_error
 from processes.graph import key_of
-from processes.report import TaskResult, elapsed
+from processes.record import elapsed
+from processes.report import TaskResult
 from processes.runner import Plan
 from processes.spec import NO_DELAYS, Injection, TaskSpec, name_of, require, require_callable
 from processes.usage import parse_size
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
 
-    from processes.runner import Outcome, TaskRecord
+    from processes.record import TaskRecord
+    from processes.runner import Outcome
 
 __all__ = ["Task", "TaskDependency", "TaskResult", "TaskStatus"]
 
@@ -371,7 +373,7 @@ def result_of(outcome: Outcome, task: int) -> TaskResult:
     """A task's record as a TaskResult."""
     record: TaskRecord = outcome.records[task]
     seconds = elapsed(record.attempts)
-    return TaskResult(record.status, record.handle, record.error, record.error_data, seconds, len(record.attempts))
+    return TaskResult(record.status, record.handle, record.error, record.error_data, seconds, len(record.made))
 
 
 def _checked_name(name: object) -> str:

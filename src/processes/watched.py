@@ -297,8 +297,8 @@ class _Streams(Part):
 class _Closed(Part):
     """Whether a task closed descriptors that are not its own: one with a low number tells for all."""
 
-    def __init__(self, own_usage: OwnUsage) -> None:
-        super().__init__("descriptors", partial(attrgetter("is_cut_off"), own_usage))
+    def __init__(self, look: Callable[[], object]) -> None:
+        super().__init__("descriptors", look)
 
     def mend(self) -> object:
         raise LeftBehindError(CLOSED)
@@ -537,7 +537,8 @@ def parts(page_fd: int, own_usage: OwnUsage, *, is_fork: bool) -> list[Part]:
     if not is_fork:
         stacks.append(faulthandler.cancel_dump_traceback_later)
     return [
-        _Closed(own_usage),
+        _Closed(partial(_fcntl, own_usage.statm, fcntl.F_GETFD)),
+        _Closed(partial(attrgetter("is_cut_off"), own_usage)),  # Another file may have its number.
         *map(_Timer, _TIMERS),  # before the handlers that they would call
         _Handlers(_SIGNALS, page_fd),
         _Handlers(_RARE_SIGNALS, page_fd, is_rare=True),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from processes.blob import INLINE_MAX, PROTOCOL, MemoryFile
 from processes.spec import Injection
-from processes.usage import Measure
+from processes.usage import PACKED_SIZE, Measure, Packed, measure_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,9 +63,11 @@ _CLOEXEC_DONT_WAIT = _CLOEXEC | _DONT_WAIT
 _SPILLED = 1  # flag: the body is in the memfd that the last descriptor names
 
 _HEAD = struct.Struct("<BBHQ")  # kind, flags, number of descriptors, id
-_MEASURE = struct.Struct("<ddddQqQ")  # started, ended, cpu user, cpu system, peak, growth, resident
-_SUCCESS = struct.Struct("<IQddddQqQ")  # both of them: its first four bytes as one number, id, measure
-_PLAIN_SUCCESS = bytes([SUCCEEDED, 0, 0, 0])  # no flags, no descriptors
+_RESIDENT = struct.Struct("<Q")  # memory in bytes
+_HEAD_SHORT = struct.Struct("<QQ")  # attempt id, resident memory in bytes
+_SHORT = struct.Struct("<QQdd")  # the same; and start and end, with which the measure begins that follows
+_MEASURE_AT = _HEAD_SHORT.size
+_VALUE_AT = _MEASURE_AT + PACKED_SIZE
 
 
 class Message(NamedTuple):
@@ -336,40 +338,41 @@ def decode_job(message: Message) -> Job:
     return Job(message.id, name, function, function_value, profile, profile_value, arguments, inputs)
 
 
-def encode_success(attempt_id: int, measure: Measure, resident: int, value: Value) -> tuple[bytes, Sequence[int]]:
-    """An attempt's measure and its result."""
-    head = _pack_measure(measure, resident)
+def encode_success(attempt_id: int, measure: Packed, resident: int, value: Value) -> tuple[bytes, Sequence[int]]:
+    """An attempt's measure, its child's resident memory in bytes, and its result."""
+    head = measure + _RESIDENT.pack(resident)
     if isinstance(value, MemoryFile):
         return encode(SUCCEEDED, attempt_id, head, [value.fd])
     return encode(SUCCEEDED, attempt_id, head + value)
 
 
-def decode_success(message: Message, worker_pid: int) -> tuple[Measure, int, Value]:
+def decode_success(message: Message) -> tuple[Packed, int, Value]:
     """(measure, resident memory in bytes, the result)."""
-    measure, resident = _unpack_measure(message.body, worker_pid)
-    if message.descriptors:
-        return measure, resident, MemoryFile(message.descriptors[0])
-    return measure, resident, bytes(message.body[_MEASURE.size :])
+    measure, resident, rest = _split_measure(message.body)
+    return measure, resident, MemoryFile(message.descriptors[0]) if message.descriptors else bytes(rest)
 
 
-def short_success(datagram: bytes, worker_pid: int) -> tuple[int, Measure, int, bytes]:
+def encode_short(attempt_id: int, measure: Packed, resident: int, value: bytes) -> bytes:
+    """A success for the page."""
+    return _HEAD_SHORT.pack(attempt_id, resident) + measure + value
+
+
+def decode_short(outcome: bytes) -> tuple[int, float, int, Packed, bytes]:
     """
-    (attempt id, measure, resident memory in bytes, the result) of a success without descriptors.
+    (attempt id, seconds that it took, resident memory in bytes, measure, the result) of a success in the page.
+
+    A plain tuple: there are tens of thousands in a second.
 
     Raises:
-        ValueError: It is none.
+        struct.error: It is none.
     """
-    if len(datagram) < _SUCCESS.size or datagram[:4] != _PLAIN_SUCCESS:
-        msg = f"an outcome that begins with {datagram[: _HEAD.size]!r} is no success"
-        raise ValueError(msg)
-    _, attempt_id, started, ended, user, system, peak, growth, resident = _SUCCESS.unpack_from(datagram)
-    measure = Measure(started, ended, worker_pid, user, system, peak, growth, "VmHWM")
-    return attempt_id, measure, resident, datagram[_SUCCESS.size :]
+    attempt_id, resident, started_at, ended_at = _SHORT.unpack_from(outcome)
+    return attempt_id, ended_at - started_at, resident, outcome[_MEASURE_AT:_VALUE_AT], outcome[_VALUE_AT:]
 
 
 def encode_failure(
     attempt_id: int,
-    measure: Measure,
+    measure: Packed,
     resident: int,
     failure: tuple[object, ...],
     exception: bytes | None,
@@ -377,32 +380,20 @@ def encode_failure(
     retryable: bool,
 ) -> tuple[bytes, Sequence[int]]:
     """An attempt's measure and its failure: the plain fields of a `Failure`, and the exception itself, pickled."""
-    body = _pack_measure(measure, resident) + pickle.dumps((retryable, failure, exception), PROTOCOL)
-    return encode(FAILED, attempt_id, body)
+    head = measure + _RESIDENT.pack(resident)
+    return encode(FAILED, attempt_id, head + pickle.dumps((retryable, failure, exception), PROTOCOL))
 
 
-def decode_failure(message: Message, worker_pid: int) -> tuple[Measure, int, bool, tuple[object, ...], bytes | None]:
+def decode_failure(message: Message) -> tuple[Measure, int, bool, tuple[object, ...], bytes | None]:
     """(measure, resident memory in bytes, whether `retry_on` covers it, fields of the `Failure`, the exception)."""
-    measure, resident = _unpack_measure(message.body, worker_pid)
-    retryable, fields, exception = pickle.loads(message.body[_MEASURE.size :])
-    return measure, resident, retryable, fields, exception
+    measure, resident, rest = _split_measure(message.body)
+    retryable, fields, exception = pickle.loads(rest)
+    return measure_of(measure), resident, retryable, fields, exception
 
 
-def _pack_measure(measure: Measure, resident: int) -> bytes:
-    return _MEASURE.pack(
-        measure.started_at,
-        measure.ended_at,
-        measure.cpu_user,
-        measure.cpu_system,
-        measure.peak_memory,
-        measure.memory_growth,
-        resident,
-    )
-
-
-def _unpack_measure(body: bytes | memoryview, worker_pid: int) -> tuple[Measure, int]:
-    started, ended, user, system, peak, growth, resident = _MEASURE.unpack_from(body)
-    return Measure(started, ended, worker_pid, user, system, peak, growth, "VmHWM"), resident
+def _split_measure(body: bytes | memoryview) -> tuple[Packed, int, bytes | memoryview]:
+    (resident,) = _RESIDENT.unpack_from(body, PACKED_SIZE)
+    return bytes(body[:PACKED_SIZE]), resident, body[PACKED_SIZE + _RESIDENT.size :]
 
 
 def encode_plain(

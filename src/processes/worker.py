@@ -29,10 +29,11 @@ from processes.attempt import Profile, bind, call, is_retryable
 from processes.exceptions import UnpicklableError
 from processes.failure import Failure, let_go, text_of
 from processes.output import Capture
-from processes.page import MESSAGE_MAX
+from processes.page import MESSAGE_MAX, PagedJob
 from processes.redaction import redaction_of
-from processes.usage import Measure, OwnUsage, private_bytes
+from processes.usage import PACKED_SIZE, OwnUsage, pack_measure, private_bytes
 from processes.watched import out_of_reach, tell_stacks
+from processes.wire import Job
 from processes.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 
     from processes.blob import Value
     from processes.page import Page
-    from processes.wire import Channel, Job, Message, Setup
+    from processes.usage import Packed
+    from processes.wire import Channel, Message, Setup
 
 # Source: linux/prctl.h, prctl(2).
 _PR_SET_PDEATHSIG = 1
@@ -60,6 +62,9 @@ _TRIED_MAX = 8 * 2**20
 
 #: Libraries beside the standard one whose classes need no trial.
 _TRUSTED = frozenset({"numpy", "pandas", "pyarrow", "scipy", "polars"}) | sys.stdlib_module_names
+
+#: The longest pickled result that goes into the page.
+_SHORT_MAX = MESSAGE_MAX - len(wire.encode_short(0, bytes(PACKED_SIZE), 0, b""))
 
 _libc = ctypes.CDLL(None)
 
@@ -189,13 +194,13 @@ class _Worker:
                 self._tell()
                 poll.poll()
                 continue
-            attempt_id, datagram = self._page.job(self._taken)
+            job = self._page.job(self._taken)
             self._taken += 1
-            seconds = self._serve_job(wire.message_of(datagram) if datagram else self._receive(attempt_id), workplace)
+            seconds = self._serve_job(job, workplace)
             # Only now: nothing is left of the attempt's values, whose descriptors may have the numbers of others.
             left = workplace.put_back(seconds)
             if left:
-                self._retire(attempt_id, left)
+                self._retire(job.attempt_id, left)
             if workplace.has_reaped:  # The CPU of those processes is not the next attempt's.
                 self._last = self._usage.read()
 
@@ -234,43 +239,51 @@ class _Worker:
             return False
         return True
 
-    def _serve_job(self, message: Message, workplace: Workplace) -> float:
+    def _serve_job(self, paged: PagedJob, workplace: Workplace) -> float:
         """Make an attempt; returns the seconds that it took."""
+        message = None if paged.function else self._message_of(paged)
         start = self._last
         self._usage.forget_peak(start)
         started_at = monotonic()
-        self._attempt_id = attempt_id = message.id
+        self._attempt_id = attempt_id = paged.attempt_id
         self._page.write(attempt_id, started_at, start.cpu_user, start.cpu_system, start.resident)
-        value, failed = self._attempt(message, workplace)
+        value, failed = self._attempt(paged if message is None else message, workplace)
         if os.getpid() != self._pid:  # The task forked and came back on both sides: only one of them is the worker.
             os._exit(0)
         _flush_output()
         self._end_output()
         ended_at = monotonic()
         now = self._last = self._usage.read(ended_at - started_at)
-        measure = Measure(
+        measure = pack_measure(
             started_at,
             ended_at,
-            None,
+            self._pid,
             now.cpu_user - start.cpu_user,
             now.cpu_system - start.cpu_system,
             now.peak,
             now.resident - start.resident,
         )
         if failed is None:
-            self._send_outcome(wire.encode_success(attempt_id, measure, now.resident, value), measure)
+            self._send_success(attempt_id, measure, now.resident, value, started_at, ended_at)
         else:
             fields, retryable, exception = tuple(failed.failure), failed.retryable, failed.exception
             self._send(wire.encode_failure(attempt_id, measure, now.resident, fields, exception, retryable=retryable))
         self._attempt_id = 0
         return ended_at - started_at
 
-    def _attempt(self, message: Message, workplace: Workplace) -> tuple[Value, _Failed | None]:
+    def _message_of(self, paged: PagedJob) -> Message:
+        """The message of a job that is more than a call, from the page or from the channel."""
+        return wire.message_of(paged.message) if paged.message else self._receive(paged.attempt_id)
+
+    def _attempt(self, source: PagedJob | Message, workplace: Workplace) -> tuple[Value, _Failed | None]:
         """The result as a value, or what was raised."""
-        if message.is_cut:
+        if isinstance(source, PagedJob):
+            job = _job_of(source)
+        elif source.is_cut:
             error = OSError(errno.EMFILE, "the child has no descriptor left for the values it was sent")
             return b"", self._captured(error, Profile(), ())
-        job = wire.decode_job(message)
+        else:
+            job = wire.decode_job(source)
         stage = "its function was loaded in the child"
         injected: list[object] = []
         profile = Profile()
@@ -366,16 +379,17 @@ class _Worker:
         self._tell_output()
         self._send(wire.encode_plain(wire.LOGGED, self._attempt_id, packed))
 
-    def _send_outcome(self, encoded: tuple[bytes, Sequence[int]], measure: Measure) -> None:
+    def _send_success(
+        self, attempt_id: int, measure: Packed, resident: int, value: Value, started_at: float, ended_at: float
+    ) -> None:
         """Put it into the page if it is short, and tell of it soon."""
-        if encoded[1] or len(encoded[0]) > MESSAGE_MAX:
-            self._send(encoded)
+        if type(value) is not bytes or len(value) > _SHORT_MAX:
+            self._send(wire.encode_success(attempt_id, measure, resident, value))
             return
-        ended_at = measure.ended_at
         if not self._untold:
             self._untold_since = ended_at
-        self._untold = self._page.put_outcome(encoded[0])
-        if ended_at - measure.started_at > _TELL_AFTER_S or ended_at - self._untold_since > _UNTOLD_S:
+        self._untold = self._page.put_outcome(wire.encode_short(attempt_id, measure, resident, value))
+        if ended_at - started_at > _TELL_AFTER_S or ended_at - self._untold_since > _UNTOLD_S:
             self._tell()
 
     def _tell(self) -> None:
@@ -395,6 +409,14 @@ class _Worker:
 
 def _ignore(number: int, frame: FrameType | None) -> None:
     """Do nothing. Not SIG_IGN, which what the task starts would inherit."""
+
+
+def _job_of(paged: PagedJob) -> Job:
+    """A job that is nothing but a call."""
+    attempt_id, message, function, profile, length = paged
+    name = str(message[:length], "utf-8", "surrogatepass")
+    arguments = bytes(message[length:]) if len(message) > length else None
+    return Job(attempt_id, name, function, None, profile, None, arguments, ())
 
 
 def _arguments(job: Job, injected: list[object]) -> tuple[tuple[object, ...], dict[str, object]]:

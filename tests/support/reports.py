@@ -6,7 +6,8 @@ from typing import Any
 
 from processes.error_data import ErrorData
 from processes.events import TaskStatus
-from processes.report import AttemptRecord, ProcessExecutionReport, TaskReportEntry, Usage
+from processes.record import AttemptRecord, Usage
+from processes.report import ProcessExecutionReport, TaskReportEntry
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -17,11 +17,12 @@ from processes import failure
 from processes.events import (
     AttemptFailed,
     AttemptReturned,
+    AttemptsSucceeded,
     AttemptStarted,
-    AttemptSucceeded,
     CancelAttempt,
     Command,
-    FinishTask,
+    FailTask,
+    FinishTasks,
     ReleaseValue,
     RetryTask,
     RunBroken,
@@ -93,12 +94,12 @@ class CheckedScheduler:
 
     def start(self) -> list[Command]:
         """Begin the run."""
-        self._follow(self.scheduler.start(self.now), None)
+        self._follow(self.scheduler.start(self.now), [])
         return self.commands
 
     def handle(self, event: SchedulerEvent) -> list[Command]:
         """Take in an event, then check everything."""
-        ended = None
+        returned: list[int] = []
         if isinstance(event, SlotsChanged):
             self.slots = event.slots
         if isinstance(event, RunBroken):
@@ -107,21 +108,25 @@ class CheckedScheduler:
             self._is_interrupted = True
         commands = self.scheduler.handle(event, self.now)
         match event:
-            case AttemptSucceeded(attempt_id) | AttemptFailed(attempt_id):
-                ended = self._running.pop(attempt_id)
-                self.attempts[ended] += 1
+            case AttemptsSucceeded(attempt_ids):
+                returned = [self._running.pop(attempt_id) for attempt_id in attempt_ids]
+                for task in returned:
+                    self.attempts[task] += 1
+            case AttemptFailed(attempt_id):
+                self.attempts[self._running.pop(attempt_id)] += 1
             case AttemptReturned(attempt_id):
                 del self._running[attempt_id]
             case RunBroken():
                 self._running.clear()
             case AttemptStarted() | SlotsChanged() | TimePassed() | RunInterrupted():
                 pass
-        self._follow(commands, ended if isinstance(event, AttemptSucceeded) else None)
+        self._follow(commands, returned)
         return commands
 
-    def succeed(self, task: int) -> list[Command]:
-        """The running attempt of a task returns."""
-        return self.handle(AttemptSucceeded(self.attempt_of(task), "a value", _MEASURE))
+    def succeed(self, *tasks: int) -> list[Command]:
+        """The running attempts of tasks return."""
+        ids = [self.attempt_of(task) for task in tasks]
+        return self.handle(AttemptsSucceeded(ids, ["a value"] * len(ids), [_MEASURE] * len(ids)))
 
     def fail(self, task: int, *, retryable: bool = False) -> list[Command]:
         """The running attempt of a task fails."""
@@ -173,7 +178,7 @@ class CheckedScheduler:
 
     # ---- what must hold ----------------------------------------------------------------------------------------------
 
-    def _follow(self, commands: list[Command], returned: int | None) -> None:
+    def _follow(self, commands: list[Command], returned: list[int]) -> None:
         self.commands = commands
         for command in commands:
             match command:
@@ -181,10 +186,14 @@ class CheckedScheduler:
                     self._check_start(attempt_id, task, number)
                     self._running[attempt_id] = task
                     self._ids_used.add(attempt_id)
-                case FinishTask(task, number, succeeded):
+                case FinishTasks(tasks):
+                    assert tasks == returned, "a success is one that was reported"
+                    for task in tasks:
+                        self._end(task, "succeeded")
+                case FailTask(task, number):
                     assert number == self.attempts[task] > 0, "a task ends with its last attempt"
-                    assert succeeded == (task == returned), "a success is one that was reported"
-                    self._end(task, "succeeded" if succeeded else "failed")
+                    assert task not in returned, "a task that returned has not failed"
+                    self._end(task, "failed")
                 case SkipTask(task):
                     self._check_skip(command)
                     self.skips[task] = command
@@ -361,15 +370,24 @@ class RandomRun:
             self._place(self.run.fail(task, retryable=self._is_retryable[task]))
 
     def _end_first(self, child: list[int]) -> None:
+        """The first attempt that a child holds ends."""
         task = child.pop(0)
         if self.run.attempt_of(task) in self.run.cancelled:
             self._place(self.run.fail(task, retryable=True))
             return
-        ends = self._plan[task]
-        if ends[min(self.run.attempts[task], len(ends) - 1)]:
-            self._place(self.run.succeed(task))
-        else:
+        if not self._returns(task):
             self._fail([task])
+            return
+        returned = [task]  # And of those behind it as many as have returned before anybody looked.
+        while child and self._random.random() < 0.5 and self._returns(child[0]):
+            returned.append(child.pop(0))
+        self._place(self.run.succeed(*returned))
+
+    def _returns(self, task: int) -> bool:
+        """Whether its present attempt returns."""
+        ends = self._plan[task]
+        is_over = self.run.attempt_of(task) in self.run.cancelled
+        return not is_over and ends[min(self.run.attempts[task], len(ends) - 1)]
 
     def _place(self, commands: list[Command]) -> None:
         self.log += commands

@@ -37,9 +37,9 @@ class Worker:
             os.eventfd_read(self.tokens)
         except BlockingIOError:
             return None
-        attempt_id, message = self.page.job(self.taken)
+        job = self.page.job(self.taken)
         self.taken += 1
-        return attempt_id, bytes(message)
+        return job.attempt_id, bytes(job.message)
 
     def take_all(self) -> list[int]:
         """Ids of all that are left."""
@@ -86,6 +86,18 @@ def test_child_sends_nothing_before_it_is_flushed(child: Child, worker: Worker) 
     child.flush()
     assert worker.take_all() == [2, 3]
     assert list(child.inflight) == [1, 2, 3]
+
+
+def test_child_hands_over_calls_among_other_attempts(child: Child, worker: Worker) -> None:
+    """In order, and taken back as all others."""
+    place(child, 1)
+    child.place_call(Placed(2, CALL), 7, 0, 4, b"nameargs")
+    child.place_call(Placed(3, CALL), 7, 0, 4, b"name")
+    child.flush()
+    assert worker.take() == (1, wire.encode(wire.JOB, 1, b"x")[0])
+    assert worker.take() == (2, b"nameargs")
+    assert ids(child.take_back()) == [3]
+    assert list(child.inflight) == [1, 2]
 
 
 @pytest.mark.parametrize("begun", range(4))

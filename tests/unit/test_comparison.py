@@ -8,7 +8,8 @@ import pytest
 
 from processes.comparison import FigureChange, ReportComparison
 from processes.events import TaskStatus
-from processes.report import ProcessExecutionReport, TaskReportEntry, Usage
+from processes.record import Usage
+from processes.report import ProcessExecutionReport, TaskReportEntry
 from processes.run_info import RunInfo
 from support import reports
 

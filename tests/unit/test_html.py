@@ -14,7 +14,8 @@ from processes.comms import outline
 from processes.comms.html import PALETTES, HTMLEmailStyle, render_html
 from processes.comms.outline import LANGUAGES, RENDERED_MAX, words_of
 from processes.events import TaskStatus
-from processes.report import AttemptRecord, ProcessExecutionReport, ReportContent, TaskReportEntry
+from processes.record import AttemptRecord
+from processes.report import ProcessExecutionReport, ReportContent, TaskReportEntry
 from support.reports import GENERATED, HOSTILE, TRACEBACK, Unprintable, error, failed, report, skipped, succeeded
 
 #: What Gmail shows before it cuts a message off; no client is known to show less.

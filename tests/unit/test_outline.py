@@ -8,7 +8,8 @@ import pytest
 from processes.comms import outline
 from processes.comms.outline import LISTED_MAX, NAME_CHARS_MAX, words_of
 from processes.events import TaskStatus
-from processes.report import AttemptRecord, Facts, entry_of
+from processes.record import AttemptRecord, RunFacts, TaskRecord
+from processes.report import entry_of
 from processes.usage import Measure
 from support.reports import GENERATED, HOSTILE, STARTED, error, failed, report, skipped, succeeded
 
@@ -138,9 +139,8 @@ def test_outline_loads_no_result() -> None:
         raise AssertionError(handle)
 
     call = SimpleNamespace(name="lazy", func=len, args=(), kwargs={})
-    attempts = [(Measure(1.0, 2.25, 7, 0.5, 0.0, 64 * 2**20, 0, "VmHWM"), None)]
-    left = SimpleNamespace(status=TaskStatus.SUCCESS, attempts=attempts, handle="handle", error_data=None, why="")
-    lazy = entry_of(Facts(call, left, 0.0, explode))
+    made_once = ((Measure(1.0, 2.25, 7, 0.5, 0.0, 64 * 2**20, 0, "VmHWM"), None),)
+    lazy = entry_of(TaskRecord(call, RunFacts(0.0, explode), TaskStatus.SUCCESS, made_once, "handle"))
     made = outline.outline_of(report(lazy), EN, errors_only=False, generated_at=GENERATED)
     assert [id(entry) for entry in made.successes] == [id(lazy)]
     assert outline.gist_of(lazy, EN) == "1.25 s · 64.0 MiB"

@@ -56,8 +56,8 @@ def test_page_hands_jobs_over_by_number(sides: Sides) -> None:
     parent, worker = sides
     for number in range(3 * SLOTS):
         parent.put_job(number, 10 + number, b"job %d" % number)
-        attempt_id, message = worker.job(number)
-        assert (attempt_id, bytes(message)) == (10 + number, b"job %d" % number)
+        job = worker.job(number)
+        assert (job.attempt_id, bytes(job.message), job.function) == (10 + number, b"job %d" % number, 0)
 
 
 def test_page_holds_as_many_jobs_as_it_has_slots(sides: Sides) -> None:
@@ -66,14 +66,24 @@ def test_page_holds_as_many_jobs_as_it_has_slots(sides: Sides) -> None:
     for number in range(SLOTS):
         parent.put_job(number, number, bytes([number]) * MESSAGE_MAX)
     for number in range(SLOTS):
-        attempt_id, message = worker.job(number)
-        assert (attempt_id, bytes(message)) == (number, bytes([number]) * MESSAGE_MAX)
+        job = worker.job(number)
+        assert (job.attempt_id, bytes(job.message)) == (number, bytes([number]) * MESSAGE_MAX)
 
 
 def test_page_tells_of_a_job_that_comes_by_the_channel(sides: Sides) -> None:
     """It has an id and no message."""
     sides[0].put_job(3, 7, b"")
-    assert (sides[1].job(3)[0], bytes(sides[1].job(3)[1])) == (7, b"")
+    job = sides[1].job(3)
+    assert (job.attempt_id, bytes(job.message), job.function) == (7, b"", 0)
+
+
+def test_page_hands_calls_over_in_parts(sides: Sides) -> None:
+    """Numbers of function and profile, and where the arguments begin."""
+    parent, worker = sides
+    parent.put_call(SLOTS + 1, 2**40, 2**31, 3, 4, b"nameargs")
+    job = worker.job(SLOTS + 1)
+    assert (job.attempt_id, job.function, job.profile) == (2**40, 2**31, 3)
+    assert (bytes(job.message[: job.name_length]), bytes(job.message[job.name_length :])) == (b"name", b"args")
 
 
 def test_page_hands_outcomes_over_by_number(sides: Sides) -> None:
@@ -82,18 +92,22 @@ def test_page_hands_outcomes_over_by_number(sides: Sides) -> None:
     assert parent.told == 0
     for number in range(3 * SLOTS):
         assert worker.put_outcome(b"%d" % number * 7) == number + 1
-        assert (parent.told, parent.outcome(number)) == (number + 1, b"%d" % number * 7)
-    assert parent.outcome(3 * SLOTS - SLOTS) == b"%d" % (2 * SLOTS) * 7
+        assert (parent.told, *parent.outcomes(number, number + 1)) == (number + 1, b"%d" % number * 7)
+    assert list(parent.outcomes(2 * SLOTS, 3 * SLOTS)) == [b"%d" % number * 7 for number in range(2 * SLOTS, 3 * SLOTS)]
+    assert list(parent.outcomes(3 * SLOTS, 3 * SLOTS)) == []
 
 
-def test_page_does_not_take_another_outcome_for_the_one_asked_for(sides: Sides) -> None:
-    """Neither one of an earlier round nor one of a later."""
+@pytest.mark.parametrize("first", [0, SLOTS - 1])
+def test_page_does_not_take_another_outcome_for_the_one_asked_for(sides: Sides, first: int) -> None:
+    """Neither one of an earlier round nor one of a later; those before it are given."""
     parent, worker = sides
     for number in range(SLOTS + 1):
         worker.put_outcome(b"%d" % number)
-    assert parent.outcome(0) is None
-    assert parent.outcome(SLOTS + 1) is None
-    assert parent.outcome(SLOTS) == b"%d" % SLOTS
+    found = parent.outcomes(first, SLOTS + 2)
+    for number in range(first, SLOTS + 1) if first else ():
+        assert next(found) == b"%d" % number
+    with pytest.raises(ValueError, match="not whole"):
+        next(found)
 
 
 def test_page_tells_of_a_worker_that_is_cut_off(sides: Sides) -> None:
@@ -109,10 +123,10 @@ def test_page_does_not_take_a_damaged_outcome(page_fd: int, sides: Sides, at: in
     """Number, length, checksum or message: a task may write anywhere in its memory."""
     parent, worker = sides
     worker.put_outcome(b"outcome " * 10)
-    message = parent.outcome(0)
-    assert message is not None
+    (message,) = parent.outcomes(0, 1)
     whole = os.pread(page_fd, 2**20, 0)
     start = whole.index(message) - 16
     assert int.from_bytes(whole[start + 12 : start + 16], "little") == zlib.crc32(message)
     os.pwrite(page_fd, bytes([whole[start + at] ^ 0x55]), start + at)
-    assert parent.outcome(0) is None
+    with pytest.raises(ValueError, match="not whole"):
+        next(parent.outcomes(0, 1))

@@ -5,6 +5,7 @@ import dataclasses
 import enum
 import json
 import pickle
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError, asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,15 +17,8 @@ import pytest
 from processes.error_data import CONTEXT_FIELDS, ErrorData
 from processes.events import TaskStatus
 from processes.failure import Failure
-from processes.report import (
-    AttemptRecord,
-    Facts,
-    ProcessExecutionReport,
-    TaskReportEntry,
-    TaskResult,
-    Usage,
-    entry_of,
-)
+from processes.record import AttemptRecord, RunFacts, TaskRecord, Usage
+from processes.report import ProcessExecutionReport, TaskReportEntry, TaskResult, entry_of
 from processes.report_json import SCHEMA_VERSION
 from processes.usage import Measure
 
@@ -78,16 +72,16 @@ class Source:
 CALL = SimpleNamespace(name="ok", func=SimpleNamespace(__name__="func"), args=(1, "a"), kwargs={"k": [2]})
 
 
-def record(handle: object = "handle", **changes: object) -> SimpleNamespace:
+def record(fetch: Callable[[object], object], **changes: Any) -> TaskRecord:  # noqa: ANN401  any field
     """What a run left of the task."""
-    left = {"status": TaskStatus.SUCCESS, "attempts": ATTEMPTS, "handle": handle, "error_data": None, "why": ""}
-    return SimpleNamespace(**left | changes)
+    left: dict[str, Any] = {"status": TaskStatus.SUCCESS, "made": tuple(ATTEMPTS), "handle": "handle"}
+    return TaskRecord(CALL, RunFacts(OFFSET, fetch), **left | changes)
 
 
 def lazy_entry() -> tuple[TaskReportEntry, Source]:
     """The same as `entry()`, of which nothing that costs has been made yet."""
     source = Source({"answer": 42})
-    made = entry_of(Facts(CALL, record(), OFFSET, source.fetch))
+    made = entry_of(record(source.fetch))
     return made, source
 
 
@@ -158,7 +152,7 @@ def test_entry_result_that_cannot_be_made_raises_each_time() -> None:
     def explode(handle: object) -> object:
         raise ZeroDivisionError
 
-    made = entry_of(Facts(CALL, record(), OFFSET, explode))
+    made = entry_of(record(explode))
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
             _ = made.result
@@ -225,15 +219,15 @@ def test_entry_fields_that_cost_are_made_when_read(name: str) -> None:
 def test_entry_without_a_result_has_none() -> None:
     """A task that failed, or whose result is not kept: there is nothing to fetch."""
     source = Source("never")
-    made = entry_of(Facts(CALL, record(handle=None), OFFSET, source.fetch))
+    made = entry_of(record(source.fetch, handle=None))
     assert made.result is None
     assert source.reads == 0
 
 
 def test_entry_of_a_skipped_task_has_no_times() -> None:
     """No attempt was made, so there is nothing to measure, and it tells why."""
-    left = record(None, status=TaskStatus.SKIPPED, attempts=[], why="it depends on 'a', which failed")
-    made = entry_of(Facts(CALL, left, OFFSET, Source("never").fetch))
+    why = "it depends on 'a', which failed"
+    made = entry_of(record(Source("never").fetch, handle=None, status=TaskStatus.SKIPPED, made=(), why=why))
     assert made == TaskReportEntry(
         "ok", "func", (1, "a"), {"k": [2]}, TaskStatus.SKIPPED, 0.0, 0, why="it depends on 'a', which failed"
     )
@@ -565,7 +559,7 @@ def test_json_of_a_result_that_cannot_be_loaded_is_there() -> None:
     def explode(handle: object) -> object:
         raise ZeroDivisionError
 
-    poisoned = entry_of(Facts(CALL, record(), OFFSET, explode))
+    poisoned = entry_of(record(explode))
     document = json.loads(ProcessExecutionReport({"ok": entry(), "bad": poisoned}).to_json())
     assert document["entries"]["ok"]["result"] == {"answer": 42}
     assert "ZeroDivisionError" in document["entries"]["bad"]["result"]

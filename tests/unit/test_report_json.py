@@ -21,16 +21,8 @@ from processes.comms.payload import payload
 from processes.comms.text import render_text
 from processes.error_data import CONTEXT_FIELDS, ErrorData, ExceptionData, FrameData
 from processes.events import TaskStatus
-from processes.report import (
-    AttemptRecord,
-    Facts,
-    ProcessExecutionReport,
-    ReportChannel,
-    ReportContent,
-    TaskReportEntry,
-    Usage,
-    entry_of,
-)
+from processes.record import AttemptRecord, RunFacts, TaskRecord, Usage
+from processes.report import ProcessExecutionReport, ReportChannel, ReportContent, TaskReportEntry, entry_of
 from processes.report_json import ENTRY_KEYS, SCHEMA_VERSION
 from processes.run_info import RunInfo
 from support import reports, strict
@@ -141,8 +133,7 @@ def test_report_writes_a_result_that_cannot_be_loaded_as_its_reason() -> None:
         raise LookupError("no such class")
 
     call = SimpleNamespace(name="bad", func=len, args=(), kwargs={})
-    left = SimpleNamespace(status=TaskStatus.SUCCESS, attempts=[], handle="handle", error_data=None, why="")
-    bad = entry_of(Facts(call, left, 0.0, explode))
+    bad = entry_of(TaskRecord(call, RunFacts(0.0, explode), TaskStatus.SUCCESS, handle="handle"))
     found = again(ProcessExecutionReport({"bad": bad, "ok": reports.succeeded()}))
     assert found.entries["bad"].result == "<result cannot be read: LookupError: no such class>"
     assert found.entries["ok"] == reports.succeeded()

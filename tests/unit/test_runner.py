@@ -7,7 +7,7 @@ from processes import runner
 from processes.attempt import Call
 from processes.events import (
     AttemptReturned,
-    AttemptSucceeded,
+    AttemptsSucceeded,
     BackendEvent,
     RunBroken,
     TaskStatus,
@@ -47,7 +47,7 @@ def test_broken_run_ignores_what_its_attempts_still_do() -> None:
     last: list[BackendEvent] = [
         RunBroken(error),
         AttemptReturned(1),
-        AttemptSucceeded(2, 0, MEASURE),
+        AttemptsSucceeded((2,), (0,), (MEASURE,)),
         TroubleSeen("late"),
     ]
     outcome, backend = play(3, last)
@@ -57,7 +57,7 @@ def test_broken_run_ignores_what_its_attempts_still_do() -> None:
 
 def test_returned_attempt_is_placed_again_and_does_not_count() -> None:
     """It was not made, through no fault of its task."""
-    outcome, backend = play(1, [AttemptReturned(1)], [AttemptSucceeded(2, "value", MEASURE)])
+    outcome, backend = play(1, [AttemptReturned(1)], [AttemptsSucceeded((2,), ("value",), (MEASURE,))])
     assert backend.started == [1, 2]
     assert statuses(outcome) == [TaskStatus.SUCCESS]
     assert [measure for measure, _ in outcome.records[0].attempts] == [MEASURE]

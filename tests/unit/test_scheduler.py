@@ -9,10 +9,11 @@ import pytest
 from processes.events import (
     AttemptFailed,
     AttemptReturned,
+    AttemptsSucceeded,
     AttemptStarted,
-    AttemptSucceeded,
     CancelAttempt,
-    FinishTask,
+    FailTask,
+    FinishTasks,
     ReleaseValue,
     RetryTask,
     RunBroken,
@@ -72,7 +73,7 @@ def test_scheduler_starts_dependants_in_the_event_that_frees_them() -> None:
     """End of a task, and start of what waited for it, are one answer."""
     run = CheckedScheduler([task(), task(0)], slots=1)
     run.start()
-    assert run.succeed(0) == [FinishTask(0, 1, succeeded=True), StartAttempt(2, 1, 1)]
+    assert run.succeed(0) == [FinishTasks([0]), StartAttempt(2, 1, 1)]
 
 
 def test_scheduler_fills_no_more_than_its_slots() -> None:
@@ -120,7 +121,7 @@ def test_scheduler_failure_skips_all_that_depend_on_it() -> None:
     run = CheckedScheduler([task(), task(0), task(1), task(0), task()], slots=2)
     run.start()
     assert run.fail(0) == [
-        FinishTask(0, 1, succeeded=False),
+        FailTask(0, 1),
         SkipTask(1, SkipReason.DEPENDENCY, 0),
         SkipTask(3, SkipReason.DEPENDENCY, 0),
         SkipTask(2, SkipReason.DEPENDENCY, 0),
@@ -134,7 +135,7 @@ def test_scheduler_skips_a_task_once() -> None:
     run = CheckedScheduler([task(), task(), task(0, 1)], slots=2)
     run.start()
     run.fail(1)
-    assert run.fail(0) == [FinishTask(0, 1, succeeded=False)]
+    assert run.fail(0) == [FailTask(0, 1)]
     assert run.skips[2].culprit == 1
 
 
@@ -143,7 +144,7 @@ def test_scheduler_retries_at_once_without_delay() -> None:
     run = CheckedScheduler([task(retries=1)], slots=1)
     run.start()
     assert run.fail(0, retryable=True) == [RetryTask(0, 1, 0.0), StartAttempt(2, 0, 2)]
-    assert run.succeed(0) == [FinishTask(0, 2, succeeded=True)]
+    assert run.succeed(0) == [FinishTasks([0])]
 
 
 def test_scheduler_makes_one_attempt_more_than_retries() -> None:
@@ -152,14 +153,14 @@ def test_scheduler_makes_one_attempt_more_than_retries() -> None:
     run.start()
     run.fail(0, retryable=True)
     run.fail(0, retryable=True)
-    assert run.fail(0, retryable=True) == [FinishTask(0, 3, succeeded=False), SkipTask(1, SkipReason.DEPENDENCY, 0)]
+    assert run.fail(0, retryable=True) == [FailTask(0, 3), SkipTask(1, SkipReason.DEPENDENCY, 0)]
 
 
 def test_scheduler_retries_only_what_may_be_retried() -> None:
     """A failure that `retry_on` does not cover ends the task, whatever retries are left."""
     run = CheckedScheduler([task(retries=5)], slots=1)
     run.start()
-    assert run.fail(0, retryable=False) == [FinishTask(0, 1, succeeded=False)]
+    assert run.fail(0, retryable=False) == [FailTask(0, 1)]
 
 
 def test_scheduler_retry_waits_for_its_delay() -> None:
@@ -236,7 +237,7 @@ def test_scheduler_returned_retry_keeps_its_number() -> None:
     run.fail(0, retryable=True)
     assert run.give_back(0) == [StartAttempt(3, 0, 2)]
     run.give_back(0)
-    assert run.succeed(0) == [FinishTask(0, 2, succeeded=True)]
+    assert run.succeed(0) == [FinishTasks([0])]
 
 
 def test_scheduler_returned_attempt_keeps_its_turn() -> None:
@@ -272,7 +273,7 @@ def test_scheduler_deadline_ends_what_runs_and_skips_the_rest() -> None:
         CancelAttempt(1),
     ]
     assert run.wakes_at() is None
-    assert run.fail(0) == [FinishTask(0, 1, succeeded=False)]
+    assert run.fail(0) == [FailTask(0, 1)]
     assert run.scheduler.is_done
 
 
@@ -281,7 +282,7 @@ def test_scheduler_deadline_ends_retries() -> None:
     run = CheckedScheduler([task(retries=3)], slots=1, deadline=1.0)
     run.start()
     run.pass_time(1.0)
-    assert run.fail(0, retryable=True) == [FinishTask(0, 1, succeeded=False)]
+    assert run.fail(0, retryable=True) == [FailTask(0, 1)]
 
 
 def test_scheduler_deadline_ends_a_waiting_retry() -> None:
@@ -290,7 +291,7 @@ def test_scheduler_deadline_ends_a_waiting_retry() -> None:
     run.start()
     run.fail(0, retryable=True)
     assert run.wakes_at() == 3.0
-    assert run.pass_time(3.0) == [FinishTask(0, 1, succeeded=False), SkipTask(1, SkipReason.DEPENDENCY, 0)]
+    assert run.pass_time(3.0) == [FailTask(0, 1), SkipTask(1, SkipReason.DEPENDENCY, 0)]
 
 
 def test_scheduler_result_after_the_deadline_counts() -> None:
@@ -298,7 +299,7 @@ def test_scheduler_result_after_the_deadline_counts() -> None:
     run = CheckedScheduler([task(), task(0)], slots=1, deadline=1.0)
     run.start()
     run.pass_time(1.0)
-    assert run.succeed(0) == [FinishTask(0, 1, succeeded=True)]
+    assert run.succeed(0) == [FinishTasks([0])]
     assert run.ended == {1: "skipped", 0: "succeeded"}
 
 
@@ -321,7 +322,7 @@ def test_scheduler_deadline_is_seen_with_any_event() -> None:
     run = CheckedScheduler([task(), task()], slots=1, deadline=5.0)
     run.start()
     run.now = 6.0
-    assert run.succeed(0) == [FinishTask(0, 1, succeeded=True), SkipTask(1, SkipReason.DEADLINE)]
+    assert run.succeed(0) == [FinishTasks([0]), SkipTask(1, SkipReason.DEADLINE)]
 
 
 def test_scheduler_fail_fast_starts_nothing_more() -> None:
@@ -329,12 +330,12 @@ def test_scheduler_fail_fast_starts_nothing_more() -> None:
     run = CheckedScheduler([task(), task(), task(), task(1), task(0)], slots=2, fail_fast=True)
     run.start()
     assert run.fail(0) == [
-        FinishTask(0, 1, succeeded=False),
+        FailTask(0, 1),
         SkipTask(4, SkipReason.DEPENDENCY, 0),
         SkipTask(2, SkipReason.FAIL_FAST, 0),
         SkipTask(3, SkipReason.FAIL_FAST, 0),
     ]
-    assert run.succeed(1) == [FinishTask(1, 1, succeeded=True)]
+    assert run.succeed(1) == [FinishTasks([1])]
     assert run.scheduler.is_done
 
 
@@ -352,8 +353,8 @@ def test_scheduler_fail_fast_ends_the_retries_of_others() -> None:
     run = CheckedScheduler([task(), task(retries=1), task(retries=1, delays=(9.0,))], slots=3, fail_fast=True)
     run.start()
     run.fail(2, retryable=True)
-    assert run.fail(0) == [FinishTask(0, 1, succeeded=False), FinishTask(2, 1, succeeded=False)]
-    assert run.fail(1, retryable=True) == [FinishTask(1, 1, succeeded=False)]
+    assert run.fail(0) == [FailTask(0, 1), FailTask(2, 1)]
+    assert run.fail(1, retryable=True) == [FailTask(1, 1)]
 
 
 def test_scheduler_deadline_holds_after_fail_fast() -> None:
@@ -423,15 +424,15 @@ def test_scheduler_frees_a_value_after_its_last_consumer() -> None:
     run = CheckedScheduler([task(keep_result=False), task(0), task(0)], slots=2)
     run.start()
     run.succeed(0)
-    assert run.succeed(1) == [FinishTask(1, 1, succeeded=True)]
-    assert run.succeed(2) == [FinishTask(2, 1, succeeded=True), ReleaseValue(0)]
+    assert run.succeed(1) == [FinishTasks([1])]
+    assert run.succeed(2) == [FinishTasks([2]), ReleaseValue(0)]
 
 
 def test_scheduler_frees_a_value_that_nobody_needs() -> None:
     """Without consumers it goes at once."""
     run = CheckedScheduler([task(keep_result=False)], slots=1)
     run.start()
-    assert run.succeed(0) == [FinishTask(0, 1, succeeded=True), ReleaseValue(0)]
+    assert run.succeed(0) == [FinishTasks([0]), ReleaseValue(0)]
 
 
 def test_scheduler_keeps_the_value_for_a_retry() -> None:
@@ -440,7 +441,7 @@ def test_scheduler_keeps_the_value_for_a_retry() -> None:
     run.start()
     run.succeed(0)
     assert ReleaseValue(0) not in run.fail(1, retryable=True)
-    assert run.fail(1, retryable=True) == [FinishTask(1, 2, succeeded=False), ReleaseValue(0)]
+    assert run.fail(1, retryable=True) == [FailTask(1, 2), ReleaseValue(0)]
 
 
 def test_scheduler_frees_a_value_whose_consumers_are_skipped() -> None:
@@ -471,7 +472,7 @@ def test_scheduler_frees_only_values_that_exist() -> None:
 
 ABOUT_AN_ATTEMPT: list[Callable[[int], SchedulerEvent]] = [
     lambda attempt_id: AttemptStarted(attempt_id, 0.0),
-    lambda attempt_id: AttemptSucceeded(attempt_id, None, MEASURE),
+    lambda attempt_id: AttemptsSucceeded((attempt_id,), (None,), (MEASURE,)),
     lambda attempt_id: AttemptFailed(attempt_id, FAILURE, retryable=True, measure=MEASURE),
     AttemptReturned,
 ]
@@ -482,7 +483,7 @@ def test_scheduler_refuses_an_attempt_that_does_not_run(event: Callable[[int], S
     """One that never was, that ended, or that was returned: each raises, and the error names it."""
     scheduler = Scheduler([task(), task(), task()], slots=2)
     scheduler.start(0.0)
-    scheduler.handle(AttemptSucceeded(1, None, MEASURE), 0.0)
+    scheduler.handle(AttemptsSucceeded((1,), (None,), (MEASURE,)), 0.0)
     scheduler.handle(AttemptReturned(2), 0.0)
     for attempt_id in (0, 1, 2, 99):
         with pytest.raises(UnexpectedEventError, match=f"attempt {attempt_id} "):
@@ -576,6 +577,6 @@ def test_scheduler_random_runs_meet_everything() -> None:
     """The random runs are worth their name: among them are retries, skips, stopped runs and freed values."""
     runs = [play(seed, -1, RandomRun.break_off) for seed in SEEDS]
     kinds = {type(command) for run in runs for command in run.log}
-    assert kinds == {StartAttempt, FinishTask, SkipTask, RetryTask, ReleaseValue, CancelAttempt}
+    assert kinds == {StartAttempt, FinishTasks, FailTask, SkipTask, RetryTask, ReleaseValue, CancelAttempt}
     reasons = {skip.reason for run in runs for skip in run.run.skips.values()}
     assert reasons == {SkipReason.DEPENDENCY, SkipReason.DEADLINE, SkipReason.FAIL_FAST}

@@ -153,7 +153,7 @@ def own() -> Iterator[OwnUsage]:
     """A reader whose descriptor is closed when the test ends."""
     made = OwnUsage()
     yield made
-    os.close(made._statm)
+    os.close(made.statm)
 
 
 def spike(size: int) -> None:
@@ -200,12 +200,12 @@ def test_own_usage_survives_the_loss_of_its_descriptor() -> None:
     """A task may close everything: no memory is told then, and nothing raised. It is known from then on."""
     made = OwnUsage()
     before = made.is_cut_off
-    os.close(made._statm)
+    os.close(made.statm)
     assert made.read().resident == 0
     assert (before, made.is_cut_off) == (False, True)
-    made._statm = os.memfd_create("another")
+    made.statm = os.memfd_create("another")
     assert made.read().resident == 0
-    os.close(made._statm)
+    os.close(made.statm)
 
 
 # ---- other processes -------------------------------------------------------------------------------------------------

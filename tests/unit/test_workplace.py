@@ -43,7 +43,7 @@ class Refuses:
 def own_usage() -> Iterator[OwnUsage]:
     own = OwnUsage()
     yield own
-    os.close(own._statm)
+    os.close(own.statm)
 
 
 def place_of(monkeypatch: pytest.MonkeyPatch, own_usage: OwnUsage, *parts: Part) -> Workplace:

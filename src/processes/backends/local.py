@@ -23,8 +23,8 @@ from processes.backends.base import Backend, Job
 from processes.events import (
     AttemptFailed,
     AttemptReturned,
+    AttemptsSucceeded,
     AttemptStarted,
-    AttemptSucceeded,
     BackendEvent,
     TroubleSeen,
 )
@@ -130,7 +130,7 @@ class LocalBackend(Backend):
         self._begun.clear()
         self._capture.close()
 
-    def run_attempt(self, job: Job, make: Callable[..., object] = attempt.call) -> AttemptSucceeded | AttemptFailed:
+    def run_attempt(self, job: Job, make: Callable[..., object] = attempt.call) -> AttemptsSucceeded | AttemptFailed:
         """Make the attempt in this thread; `make` calls the function."""
         call = self._calls[job.task]
         started_at, before = monotonic(), resource.getrusage(resource.RUSAGE_THREAD)
@@ -151,7 +151,7 @@ class LocalBackend(Backend):
             started_at, monotonic(), None, after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
         )
         if raised is None:
-            return AttemptSucceeded(job.attempt_id, value, measure)
+            return AttemptsSucceeded((job.attempt_id,), (value,), (measure,))
         return AttemptFailed(job.attempt_id, raised.failure, raised.retryable, measure, raised.error)
 
     def _caught(self, error: BaseException, call: Call) -> Raised:
@@ -181,14 +181,22 @@ class LocalBackend(Backend):
                 self.wakeup.wait(timeout)
                 news = self._inbox.get_nowait()
             while True:
-                if news is not None and getattr(news, "attempt_id", None) in self._begun:
+                if news is not None:
                     self._count(news)
                 news = self._inbox.get_nowait()
 
     def _count(self, news: BackendEvent) -> None:
-        if isinstance(news, AttemptSucceeded | AttemptFailed):
-            self._begun.pop(news.attempt_id).thread.join()  # It has said its last; now it is gone as well.
-        self._events.append(news)
+        """Take in what a thread tells, unless it was left behind meanwhile."""
+        match news:
+            case AttemptsSucceeded([attempt_id]) | AttemptFailed(attempt_id):
+                begun = self._begun.pop(attempt_id, None)
+                if begun is not None:
+                    begun.thread.join()  # It has said its last; now it is gone as well.
+                    self._events.append(news)
+            case AttemptStarted(attempt_id) if attempt_id in self._begun:
+                self._events.append(news)
+            case _:
+                pass
 
     def _limits(self) -> list[float]:
         timed = [

@@ -38,8 +38,8 @@ from processes.child import Child, Placed
 from processes.events import (
     AttemptFailed,
     AttemptReturned,
+    AttemptsSucceeded,
     AttemptStarted,
-    AttemptSucceeded,
     BackendEvent,
     RecordLogged,
     RunBroken,
@@ -56,9 +56,10 @@ from processes.exceptions import (
 )
 from processes.failure import Failure, Stack, of_error, read_stack
 from processes.output import Reader
+from processes.page import MESSAGE_MAX
 from processes.preflight import Packer
 from processes.spec import name_of, require, require_callable, require_int
-from processes.usage import Measure
+from processes.usage import Measure, Packed, measure_of
 from processes.watched import CLOSED
 
 if TYPE_CHECKING:
@@ -184,18 +185,37 @@ class ProcessPool:
 
 
 class _Prepared:
-    """One task's function, profile and arguments, ready to be sent."""
+    """
+    Function, profile and arguments of each task, by its position, ready to be sent.
 
-    __slots__ = ("arguments", "function", "profile")
+    Lists of plain values: an object for each task would have the garbage collector look at it again and again.
+    """
 
-    def __init__(self, function: int, profile: int, arguments: Value | None) -> None:
-        self.function = function
-        self.profile = profile
-        self.arguments = arguments
+    def __init__(self) -> None:
+        self.functions: list[int] = []
+        self.profiles: list[int] = []
+        #: The task's name and its pickled arguments behind it, or None where they do not fit the page.
+        self.calls: list[bytes | None] = []
+        self.name_lengths: list[int] = []
+        #: {task: its arguments}, of those that do not fit; None where they are pickled anew whenever they are sent.
+        self.large: dict[int, Value | None] = {}
 
+    def add(self, name: str, function: int, profile: int, arguments: Value | None) -> None:
+        """Append a task; an empty value is no arguments, None stands for those that are pickled when they are sent."""
+        encoded = name.encode("utf-8", "surrogatepass")
+        call = encoded + arguments if type(arguments) is bytes else None
+        if call is None or len(call) > MESSAGE_MAX:
+            self.large[len(self.calls)] = arguments
+            call = None
+        self.functions.append(function)
+        self.profiles.append(profile)
+        self.calls.append(call)
+        self.name_lengths.append(len(encoded))
 
-#: Stands for arguments that are pickled anew whenever they are sent.
-_ON_DEMAND = b""
+    def arguments(self, task: int) -> Value | None:
+        """A task's pickled arguments; None where it has none, or where they are to be pickled anew."""
+        call = self.calls[task]
+        return (self.large[task] if call is None else call[self.name_lengths[task] :]) or None
 
 
 class PoolBackend(Backend):
@@ -210,7 +230,7 @@ class PoolBackend(Backend):
         self._method = options.start_method or START_METHODS[0]
         self._max_workers = options.max_workers or usage.usable_cpus()
         self._calls: Sequence[Call] = ()
-        self._prepared: list[_Prepared] = []
+        self._prepared = _Prepared()
         self._functions: list[Value] = [b""]  # pickles by number; 0 is none
         self._profiles: list[Value] = [b""]
         self._modules: set[str] = set()
@@ -292,11 +312,11 @@ class PoolBackend(Backend):
         if self._is_broken:
             self._events.append(AttemptReturned(job.attempt_id))
             return
-        call, prepared = self._calls[job.task], self._prepared[job.task]
-        placed = Placed(job.attempt_id, call, job.number)
+        task, prepared = job.task, self._prepared
+        call, message = self._calls[task], prepared.calls[task]
+        arguments = None
         try:
-            arguments = prepared.arguments
-            if arguments is _ON_DEMAND:
+            if message is None and prepared.large[task] is None:
                 arguments = blob.dump((call.args, call.kwargs))
         except Exception as error:  # noqa: BLE001  foreign code; it could be pickled when the run began
             trouble = UnpicklableError(call.name, "an argument", f"{type(error).__name__}: {error}")
@@ -309,7 +329,15 @@ class PoolBackend(Backend):
         if child is None:
             self._events.append(AttemptReturned(job.attempt_id))
             return
-        self._send(child, placed, job, prepared, arguments)
+        placed = Placed(job.attempt_id, call, job.number)
+        if not child.inflight and child.is_ready:
+            self._expect(child, placed, monotonic())
+        self._unsent.add(child)
+        function, profile = prepared.functions[task], prepared.profiles[task]
+        if message is not None and not job.inputs and function in child.functions and profile in child.profiles:
+            child.place_call(placed, function, profile, prepared.name_lengths[task], message)
+        else:
+            self._place(child, placed, job, arguments or prepared.arguments(task))
 
     def cancel(self, attempt_id: int, error: BaseException) -> None:
         """Kill the child that runs it; what was not received yet comes back unmade."""
@@ -371,7 +399,7 @@ class PoolBackend(Backend):
         for child in self._children.values():
             child.close()
         self._children.clear()
-        self._prepared.clear()
+        self._prepared = _Prepared()
         self._poll.close()
         wire.close_all([fd for fd in (self._startup_stderr, self._real_stderr) if fd >= 0])
         self._startup_stderr = self._real_stderr = -1
@@ -403,15 +431,15 @@ class PoolBackend(Backend):
             if profile is None:
                 profile = profiles[wanted] = len(self._profiles)
                 self._profiles.append(packer.pack(call.name, "retry_on", tuple(wanted)))
-            arguments = packer.pack_arguments(call) if call.args or call.kwargs else None
+            arguments: Value | None = packer.pack_arguments(call) if call.args or call.kwargs else b""
             if isinstance(arguments, MemoryFile):
                 kept_files += 1
                 kept_bytes += arguments.size
                 if kept_files > _KEPT_FILES_MAX or kept_bytes > _KEPT_BYTES_MAX:
                     kept_files, kept_bytes = kept_files - 1, kept_bytes - arguments.size
                     arguments.close()
-                    arguments = _ON_DEMAND
-            self._prepared.append(_Prepared(number, profile, arguments))
+                    arguments = None
+            self._prepared.add(call.name, number, profile, arguments)
         if self._options.initializer is not None:
             what, initializer = "the pool's initializer", (self._options.initializer, self._options.initargs)
             value = packer.pack("(every task)", what, initializer, inline_max=sys.maxsize)
@@ -542,10 +570,11 @@ class PoolBackend(Backend):
 
     # ---- children ----------------------------------------------------------------------------------------------------
 
-    def _count_duration(self, seconds: float) -> None:
-        """Let what an attempt took decide how many go into one channel."""
+    def _count_durations(self, seconds: float, count: int) -> None:
+        """Let what so many attempts took each decide how many go into one channel."""
         took = min(seconds, _DURATION_MAX_S)
-        estimate = self._estimate = took if self._estimate is None else 0.8 * self._estimate + 0.2 * took
+        before = took if self._estimate is None else self._estimate
+        estimate = self._estimate = took + 0.8**count * (before - took)
         if self._options.max_tasks_per_child is None:
             self._depth = _DEPTH_MAX if estimate * _DEPTH_MAX < _QUEUED_S else round(_QUEUED_S / estimate) or 1
 
@@ -615,29 +644,28 @@ class PoolBackend(Backend):
         if child.is_dying:
             child.kill()
 
-    def _send(self, child: Child, placed: Placed, job: Job, prepared: _Prepared, arguments: Value | None) -> None:
+    def _place(self, child: Child, placed: Placed, job: Job, arguments: Value | None) -> None:
+        """Place an attempt with all that its child lacks."""
+        function, profile = self._prepared.functions[job.task], self._prepared.profiles[job.task]
         function_value = profile_value = None
-        if prepared.function not in child.functions:
-            placed.function, function_value = prepared.function, self._functions[prepared.function]
-        if prepared.profile and prepared.profile not in child.profiles:
-            placed.profile, profile_value = prepared.profile, self._profiles[prepared.profile]
+        if function not in child.functions:
+            placed.function, function_value = function, self._functions[function]
+        if profile not in child.profiles:
+            placed.profile, profile_value = profile, self._profiles[profile]
+        placed.is_special = function_value is not None or profile_value is not None
         placed.datagram, placed.descriptors = wire.encode_job(
             job.attempt_id,
             placed.call.name,
-            prepared.function,
+            function,
             function_value,
-            prepared.profile,
+            profile,
             profile_value,
             arguments,
             job.inputs,  # type: ignore[arg-type]  # handles of ours are Values
         )
         if placed.descriptors:
             placed.keep = function_value, profile_value, arguments, job.inputs
-        was_idle = not child.inflight
         child.place(placed)
-        self._unsent.add(child)
-        if was_idle and child.is_ready:
-            self._expect(child, placed, monotonic())
 
     def _send_placed(self) -> None:
         """Tell the children of what was placed since the last wait."""
@@ -684,24 +712,40 @@ class PoolBackend(Backend):
             self._handle_child(child, message)
 
     def _take_outcomes(self, child: Child, count: int) -> None:
-        while child.told < count:
-            datagram = child.page.outcome(child.told)
-            if datagram is None:
-                msg = "an outcome in its page is not whole"
-                raise ValueError(msg)
-            child.told += 1
-            self._succeed(child, *wire.short_success(datagram, child.pid))
+        """Take in what succeeded: all at once, for there may be very many."""
+        if child.told >= count:
+            return
+        ids: list[int] = []
+        values: list[Value] = []
+        measures: list[Measure | Packed] = []
+        last, seconds = None, 0.0
+        sealed = 0 if child.order is None else child.order[0]
+        try:
+            for outcome in child.page.outcomes(child.told, count):
+                child.told += 1
+                attempt_id, took, child.resident, measure, value = wire.decode_short(outcome)
+                placed = None if attempt_id == sealed else child.inflight.pop(attempt_id, None)
+                if placed is not None:
+                    last = placed
+                    seconds += took
+                    ids.append(attempt_id)
+                    values.append(value)
+                    measures.append(self._note_success(child, placed, measure) if placed.is_special else measure)
+        finally:
+            if last is not None:
+                self._events.append(AttemptsSucceeded(ids, values, measures))
+                self._count_ends(child, last, len(ids), seconds / len(ids), measure_of(measures[-1]).ended_at)
 
     def _handle_child(self, child: Child, message: Message) -> None:
         kind = message.kind
         if message.is_cut:
             self._handle_cut(child, message)
         elif kind == wire.SUCCEEDED:
-            self._succeed(child, message.id, *wire.decode_success(message, child.pid))
+            self._take_success(child, message)
         elif kind == wire.TOLD:
             self._take_outcomes(child, message.id)
         elif kind == wire.FAILED:
-            measure, child.resident, retryable, fields, exception = wire.decode_failure(message, child.pid)
+            measure, child.resident, retryable, fields, exception = wire.decode_failure(message)
             placed = self._end(child, message.id, measure)
             if placed is not None:
                 failure = Failure(*fields)  # type: ignore[arg-type]  # its own fields, plain data
@@ -718,18 +762,23 @@ class PoolBackend(Backend):
         else:
             self._handle_other(child, message)
 
-    def _succeed(self, child: Child, attempt_id: int, measure: Measure, resident: int, value: Value) -> None:
-        child.resident = resident
-        placed = self._end(child, attempt_id, measure)
-        if placed is None:
-            return
+    def _take_success(self, child: Child, message: Message) -> None:
+        measure, child.resident, value = wire.decode_success(message)
+        placed = self._end(child, message.id, measure_of(measure))
+        if placed is not None:
+            self._events.append(
+                AttemptsSucceeded((message.id,), (value,), (self._note_success(child, placed, measure),))
+            )
+
+    def _note_success(self, child: Child, placed: Placed, measure: Packed) -> Measure | Packed:
+        """The child has what the attempt brought; returns the measure, with what was sampled of it."""
         if placed.function:
             child.functions.add(placed.function)
         if placed.profile:
             child.profiles.add(placed.profile)
-        if placed.sampled:
-            measure = _with_sampled(measure, placed)
-        self._events.append(AttemptSucceeded(attempt_id, value, measure))
+        if placed.output is not None:
+            self._close_output(child, placed, placed.output_end)
+        return _with_sampled(measure_of(measure), placed) if placed.sampled else measure
 
     def _note_failing(self, child: Child, message: Message) -> None:
         """An attempt has failed: from now on its child has _CAPTURE_S to find out more."""
@@ -750,7 +799,7 @@ class PoolBackend(Backend):
             wire.close_all(message.descriptors)
             return
         if message.descriptors:
-            placed.output = Reader(message.descriptors[0])
+            placed.output, placed.is_special = Reader(message.descriptors[0]), True
             child.check_at = min(child.check_at, monotonic() + _OUTPUT_EVERY_S)
         placed.output_end = size  # type: ignore[assignment]  # our own worker's int
         self._take_output(child, placed, placed.output_end)
@@ -807,13 +856,18 @@ class PoolBackend(Backend):
             return None
         if placed.output is not None:
             self._close_output(child, placed, placed.output_end)
-        child.made += 1
-        child.last_task = placed.call.name
+        self._count_ends(child, placed, 1, measure.ended_at - measure.started_at, measure.ended_at)
+        return placed
+
+    def _count_ends(self, child: Child, last: Placed, count: int, seconds: float, ended_at: float) -> None:
+        """So many attempts have ended, which took so long each."""
+        child.made += count
+        child.last_task = last.call.name
         child.is_long = False
         self._false_starts = 0
-        self._count_duration(measure.ended_at - measure.started_at)
+        self._count_durations(seconds, count)
         for head in child.inflight.values():
-            self._expect(child, head, measure.ended_at)
+            self._expect(child, head, ended_at)
             break
         else:
             child.check_at = math.inf
@@ -821,7 +875,6 @@ class PoolBackend(Backend):
                 self._grown.add(child.id)
         if self._options.max_tasks_per_child is not None and child.made >= self._options.max_tasks_per_child:
             child.kill()
-        return placed
 
     def _close_output(self, child: Child, placed: Placed, until: int) -> None:
         if placed.output is not None:
@@ -903,7 +956,7 @@ class PoolBackend(Backend):
         """Read the memory of an attempt with a limit; whether it was over."""
         held = usage.tree_private_bytes(child.pid, limit + child.ready_private)
         used = max(0, held - child.ready_private)
-        head.sampled = max(head.sampled, used + child.ready_private)
+        head.sampled, head.is_special = max(head.sampled, used + child.ready_private), True
         head.next_sample = monotonic() + _SAMPLE_EVERY_S
         if used <= limit:
             return False
