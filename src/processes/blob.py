@@ -150,7 +150,12 @@ def _is_trivial(value: object, depth: int = 2) -> bool:
     if kind is str or kind is bytes:
         return len(value) <= _SHORT_TEXT  # type: ignore[arg-type]
     if kind is tuple or kind is list:
-        return depth > 0 and len(value) <= _SHORT_TUPLE and all(_is_trivial(part, depth - 1) for part in value)  # type: ignore[arg-type, attr-defined]
+        if depth == 0 or len(value) > _SHORT_TUPLE:  # type: ignore[arg-type]
+            return False
+        for part in value:  # type: ignore[attr-defined]  # noqa: SIM110  a generator would take as long as all else
+            if type(part) not in _ATOMS and not _is_trivial(part, depth - 1):
+                return False
+        return True
     return kind is dict and not value
 
 

@@ -251,8 +251,8 @@ class _Keeper:
         if message.kind == wire.START:
             self._start(message)
             return True
-        modules, initializer = wire.decode_plain(message)
-        self._setup = self._setup._replace(initializer=initializer)  # type: ignore[arg-type]  # our parent's bytes
+        modules, initializer, wants_info = wire.decode_plain(message)
+        self._setup = self._setup._replace(initializer=initializer, wants_info=wants_info)  # type: ignore[arg-type]  # our parent's
         # While it imports it waits on nothing, so the kernel has to tell of the parent's death. Later that would be too
         # rough: the parent may be gone, but what the workers started still has to be buried.
         worker.die_with_parent()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from time import monotonic
@@ -230,17 +231,19 @@ class Process:
         if on_event is not None:
             require_callable("on_event", on_event)
         backend = self._backend(parallel, _checked_workers(max_workers))
-        plan = self._plan()
-        for problem in self._refusals(plan.calls, backend):
-            raise problem
-        self.runner = ProcessRunner(self)
         observer = None if on_event is None else Observer(on_event)
-        with Interrupts() as interrupts:
-            try:
-                report, broken = self._observed_run(plan, backend, observer, interrupts, deadline, fail_fast=fail_fast)
-            finally:
-                if observer is not None:
-                    interrupts.patiently(observer.stop)
+        with contextlib.closing(backend):
+            backend.launch()
+            plan = self._plan(backend)
+            self.runner = ProcessRunner(self)
+            with Interrupts() as interrupts:
+                try:
+                    report, broken = self._observed_run(
+                        plan, backend, observer, interrupts, deadline, fail_fast=fail_fast
+                    )
+                finally:
+                    if observer is not None:
+                        interrupts.patiently(observer.stop)
         broken = interrupts.error() or broken  # Now that the handlers are back, so that none is lost.
         if broken is not None:
             broken.report = report  # type: ignore[attr-defined]  # ours has it, and a KeyboardInterrupt takes it
@@ -298,10 +301,8 @@ class Process:
         calls = self._calls()
         problems: list[Exception] = [*self._refusals(calls, backend), *self._function_problems(calls)]
         problems += self._delay_problems()
-        try:
+        with contextlib.closing(backend):
             problems += backend.check(calls)
-        finally:
-            backend.close()
         if problems:
             msg = f"the process has {len(problems)} problem{'s' if len(problems) > 1 else ''}"
             raise ExceptionGroup(msg, problems)
@@ -354,7 +355,13 @@ class Process:
                 else:
                     fine.add(path)
 
-    def _plan(self) -> Plan:
+    def _plan(self, backend: Backend) -> Plan:
+        """
+        What is to be run.
+
+        Raises:
+            TaskCheckError: The backend cannot do what a task asks for, or a folder is gone; see `_refusals`.
+        """
         keys = self._ordered()
         positions = {key: place for place, key in enumerate(keys)}
         tasks = [self._tasks[key] for key in keys]
@@ -366,9 +373,12 @@ class Process:
             return [self._tasks[key].name for key in graph.reachable([keys[place]], dependants)]
 
         listens = logs.application_listens()
+        calls = [task.call(positions, self._redact) for task in tasks]
+        for problem in self._refusals(calls, backend):
+            raise problem
         return Plan(
             [task.spec(positions) for task in tasks],
-            [task.call(positions, self._redact) for task in tasks],
+            calls,
             [task.listening_logger(listens) for task in tasks],
             impact,
             self._redact,

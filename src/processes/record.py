@@ -158,12 +158,12 @@ def _worker_pid(record: TaskRecord) -> int | None:
 
 
 def _usage(record: TaskRecord) -> Usage | None:
-    last = record.last()
-    return None if last is None else _usage_of(last)
+    return _usage_of(record.made[-1][0]) if record.made else None
 
 
-def _usage_of(measure: Measure) -> Usage:
-    return Usage(measure.peak_memory, measure.memory_growth, measure.cpu_user, measure.cpu_system, measure.peak_source)
+def _usage_of(found: Measure | Packed) -> Usage:
+    _, _, _, user, system, peak, growth, source = measure_of(found)
+    return Usage(peak, growth, user, system, source)
 
 
 def _attempt_log(record: TaskRecord) -> tuple[AttemptRecord, ...]:

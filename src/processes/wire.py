@@ -47,7 +47,7 @@ EXITED = 9  # keeper to parent: a worker's status and resource usage
 IMPORTING = 10  # keeper to parent: about to import a module, or "" when done
 TAINTED = 11  # keeper to parent: importing a module left threads; this keeper must not fork
 TOLD = 12  # worker to parent: so many outcomes stand in the page
-PREPARE = 13  # parent to keeper: modules to import, and the pickled initializer, before the first START
+PREPARE = 13  # parent to keeper: modules to import, and what else a `Setup` lacks, before the first START
 FAILING = 14  # worker to parent: an attempt raised, and this much is sure: what follows runs the user's code
 OUTPUT = 15  # worker to parent: so long is the file of what an attempt writes; the file, when it is new
 SPOILED = 16  # worker to parent: what an attempt that has ended left; this worker begins no other
@@ -424,10 +424,10 @@ class Setup(NamedTuple):
     #: {logger name, "" for the root: (level, propagate, disabled)}, and `logging.disable`.
     loggers: dict[str, tuple[int, bool, bool]]
     logging_disabled: int
-    #: Whether some task has a file or handler that takes INFO, even where the root's level is higher.
-    wants_info: bool
     #: Where a child's stderr goes until it is ready, and where it goes from then on.
     startup_stderr: int
     real_stderr: int
     #: Pickled (initializer, initargs), or None; not known yet when the keeper starts.
     initializer: bytes | None = None
+    #: Whether some task has a file or handler that takes INFO, even where the root's level is higher; as above.
+    wants_info: bool = False

@@ -282,14 +282,9 @@ class PoolBackend(Backend):
             problems.append(error)
         return [*problems, *self._prepare(calls)]
 
-    def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
-        """Start the keeper, and while it does pickle everything, all refusals at once."""
+    def launch(self) -> None:
+        """Start the keeper: a new interpreter takes as long as thousands of tasks take to be gone through."""
         self._refuse_fork_with_threads()
-        if self.wakeup is not None:
-            self._watch(self.wakeup.fileno(), self._heed_wakeup)
-        self._calls = calls
-        self._oom_kills = usage.oom_kills()
-        self._wants_info = any(destination is not None for destination in destinations)
         self._startup_stderr = os.memfd_create("processes-stderr", os.MFD_CLOEXEC)
         _set_append(self._startup_stderr)
         try:
@@ -297,6 +292,16 @@ class PoolBackend(Backend):
         except OSError:  # The program runs with its stderr closed.
             self._real_stderr = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         self._start_keeper()
+
+    def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
+        """Pickle everything, all refusals at once."""
+        if self._keeper is None:
+            self.launch()
+        if self.wakeup is not None:
+            self._watch(self.wakeup.fileno(), self._heed_wakeup)
+        self._calls = calls
+        self._oom_kills = usage.oom_kills()
+        self._wants_info = any(destination is not None for destination in destinations)
         try:
             self._is_pickling = True
             problems = self._prepare(calls)
@@ -419,18 +424,18 @@ class PoolBackend(Backend):
         """Pickle what goes to the children; what cannot be."""
         packer = Packer()
         functions: dict[int, int] = {}  # {id of a function: its number}; the calls keep the functions alive
-        profiles: dict[Profile, int] = {Profile(): 0}
+        profiles: dict[tuple[object, ...], int] = {Profile(): 0}  # {fields of a Profile: its number}
         kept_files = kept_bytes = 0
         for call in calls:
             number = functions.get(id(call.func))
             if number is None:
                 number = functions[id(call.func)] = len(self._functions)
                 self._functions.append(packer.pack(call.name, "function", call.func, label=name_of(call.func)))
-            wanted = Profile(call.frame_filter, call.retry_on, call.redact, call.capture_output)
+            wanted = call.frame_filter, call.retry_on, call.redact, call.capture_output
             profile = profiles.get(wanted)
             if profile is None:
                 profile = profiles[wanted] = len(self._profiles)
-                self._profiles.append(packer.pack(call.name, "retry_on", tuple(wanted)))
+                self._profiles.append(packer.pack(call.name, "retry_on", wanted))
             arguments: Value | None = packer.pack_arguments(call) if call.args or call.kwargs else b""
             if isinstance(arguments, MemoryFile):
                 kept_files += 1
@@ -460,7 +465,6 @@ class PoolBackend(Backend):
             list(sys.argv),
             levels,
             disabled,
-            self._wants_info,
             self._startup_stderr,
             self._real_stderr,
         )
@@ -476,7 +480,8 @@ class PoolBackend(Backend):
     def _prepare_keeper(self) -> None:
         """Let it import what the functions need, and start the workers that were asked for."""
         modules = blob.may_import_elsewhere(self._modules) if self._method == "forkserver" else []
-        self._order(wire.PREPARE, 0, [name for name in modules if name not in self._left_out], self._initializer)
+        wanted = [name for name in modules if name not in self._left_out]
+        self._order(wire.PREPARE, 0, wanted, self._initializer, self._wants_info)
         for child in self._children.values():
             if child.pid == 0:
                 self._ask_for(child)
