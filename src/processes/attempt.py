@@ -7,7 +7,6 @@ Runs in the child, and in the caller for sequential and thread mode.
 from __future__ import annotations
 
 import functools
-import inspect
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -105,11 +104,15 @@ def call(function: Callable[..., object], args: tuple[object, ...], kwargs: dict
 
 def is_coroutine_function(function: object) -> bool:
     """Whether calling it gives a coroutine."""
+    import inspect
+
     return any(inspect.iscoroutinefunction(part) for part in _what_runs(function))
 
 
 def is_generator_function(function: object) -> bool:
     """Whether calling it gives a generator, asynchronous or not."""
+    import inspect
+
     parts = _what_runs(function)
     return any(inspect.isgeneratorfunction(part) or inspect.isasyncgenfunction(part) for part in parts)
 

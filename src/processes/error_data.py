@@ -44,15 +44,6 @@ class ExceptionData:
     members: tuple[tuple[ExceptionData, ...], ...] = ()
 
 
-class Rendered(str):
-    """What is known of an argument whose object stayed in another process: its repr, which it shows as its own."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
 @dataclass(frozen=True, slots=True)
 class ErrorData:
     """What is known of a task's failure. Everything is text or plain data, whatever the task raised."""
@@ -117,3 +108,21 @@ CONTEXT_FIELDS = (
     "traced_vars",
     "traced_vars_location",
 )
+
+
+def chain_data(chain: tuple[tuple[object, ...], ...]) -> tuple[ExceptionData, ...]:
+    """A chain as a `Failure` carries it, as the report shows it."""
+    return tuple(_exception_data(*link) for link in chain)  # type: ignore[arg-type]  # as `Capture._link` made it
+
+
+def _exception_data(
+    relation: str,
+    kind: str,
+    text: str,
+    notes: tuple[str, ...],
+    frames: tuple[tuple[object, ...], ...],
+    left_out: int,
+    members: tuple[tuple[tuple[object, ...], ...], ...],
+) -> ExceptionData:
+    shown = tuple(FrameData(*frame) for frame in frames)  # type: ignore[arg-type]  # as `Capture._frame` made it
+    return ExceptionData(relation, kind, text, notes, shown, left_out, tuple(map(chain_data, members)))

@@ -18,7 +18,6 @@ import traceback
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from processes.error_data import ExceptionData, FrameData, Rendered
 from processes.redaction import DEFAULT as DEFAULT_REDACTION
 from processes.redaction import REDACTED, Redaction
 
@@ -58,6 +57,15 @@ _TELLING_NOTHING = frozenset({type(None), bool})
 
 _STDLIB_FOLDER = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _PACKAGE_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+class Rendered(str):
+    """What is known of an argument whose object stayed in another process: its repr, which it shows as its own."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 class Failure(NamedTuple):
@@ -221,24 +229,6 @@ def capture(
     """Everything worth knowing of an exception, at once: see `Capture`."""
     found = Capture(error, frame_filter, redaction)
     return found.whole(found.text_and_traceback(), injected)
-
-
-def chain_data(chain: tuple[tuple[object, ...], ...]) -> tuple[ExceptionData, ...]:
-    """A chain as a `Failure` carries it, as the report shows it."""
-    return tuple(_exception_data(*link) for link in chain)  # type: ignore[arg-type]  # as `Capture._link` made it
-
-
-def _exception_data(
-    relation: str,
-    kind: str,
-    text: str,
-    notes: tuple[str, ...],
-    frames: tuple[tuple[object, ...], ...],
-    left_out: int,
-    members: tuple[tuple[tuple[object, ...], ...], ...],
-) -> ExceptionData:
-    shown = tuple(FrameData(*frame) for frame in frames)  # type: ignore[arg-type]  # as `Capture._frame` made it
-    return ExceptionData(relation, kind, text, notes, shown, left_out, tuple(map(chain_data, members)))
 
 
 def _notes_of(error: BaseException) -> list[str]:

@@ -30,7 +30,7 @@ from typing import NamedTuple
 STACK_SIGNAL = getattr(signal, "SIGRTMIN", 34) + 19
 
 #: Slots of each kind: as many attempts as may be with a worker at a time, so that no slot is needed twice.
-SLOTS = 64
+SLOTS = 128
 
 #: Bytes of a slot. A longer message goes by the channel.
 _SLOT_SIZE = 2048

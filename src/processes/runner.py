@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from processes import logs
 from processes.attempt import bind
 from processes.backends.base import Job
-from processes.error_data import ErrorData, Rendered
+from processes.error_data import ErrorData, chain_data
 from processes.events import (
     AttemptFailed,
     AttemptReturned,
@@ -43,7 +43,7 @@ from processes.events import (
     TroubleSeen,
 )
 from processes.exceptions import RemoteTaskError, RunTerminated, TaskTimeoutError
-from processes.failure import chain_data
+from processes.failure import Rendered
 from processes.interrupts import Interrupts
 from processes.observer import TaskFinished, TaskRetried, TaskStarted
 from processes.record import RunFacts, TaskRecord

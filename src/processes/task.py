@@ -203,17 +203,22 @@ class Task:
         self._file = None if self.log_path is None else logs.file_handler(self.log_path)
 
     def _check_types(self) -> None:
+        # Only what is not plainly right is looked at closer: a batch has tens of thousands of tasks.
         require_callable("func", self.func)
-        require("args", self.args, tuple)
-        require("kwargs", self.kwargs, dict)
-        require("dependencies", self.dependencies, list)
+        if type(self.args) is not tuple:
+            require("args", self.args, tuple)
+        if type(self.kwargs) is not dict:
+            require("kwargs", self.kwargs, dict)
+        if type(self.dependencies) is not list:
+            require("dependencies", self.dependencies, list)
         for dependency in self.dependencies:
             _require_of_type("dependency", dependency, TaskDependency)
         if self.traced_vars_frame_filter is not None and not _is_text(self.traced_vars_frame_filter, empty=True):
             msg = f"traced_vars_frame_filter must be a str or None. Got {type(self.traced_vars_frame_filter)}"
             raise TypeError(msg)
-        require("keep_result", self.keep_result, bool)
-        require("capture_output", self.capture_output, bool)
+        for name in ("keep_result", "capture_output"):
+            if type(getattr(self, name)) is not bool:
+                require(name, getattr(self, name), bool)
 
     def _check_limits(self) -> None:
         if self.timeout is not None and not (_is_number(self.timeout) and self.timeout > 0):
@@ -225,7 +230,7 @@ class Task:
         if self.retry_on is not None and not _are_exceptions(self.retry_on):
             msg = f"retry_on must be None or a tuple of Exception subclasses, got {self.retry_on!r}"
             raise TypeError(msg)
-        if not callable(self.retry_delay):
+        if (type(self.retry_delay) is not float or self.retry_delay != 0.0) and not callable(self.retry_delay):
             _checked_delay(self.name, self.retry_delay)
         if self.memory_limit is not None:
             try:
@@ -411,7 +416,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and value is not True and value is not False and math.isfinite(value)
 
 
 def _are_exceptions(kinds: object) -> bool:

@@ -292,7 +292,7 @@ def _quota_v1(folder: str) -> float | None:
     return quota / period if quota > 0 else None
 
 
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?\s*", re.IGNORECASE)
+_SIZE = r"(?i)\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?\s*"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -307,7 +307,7 @@ def parse_size(size: object) -> int:
     if isinstance(size, bool) or not isinstance(size, int | str):
         msg = f"a size is an int in bytes or a text such as '512MiB', got {size!r}"
         raise TypeError(msg)
-    found = _SIZE.fullmatch(str(size))
+    found = re.fullmatch(_SIZE, str(size))
     bytes_ = int(float(found[1]) * _UNITS[(found[2] or "").upper()]) if found else 0
     if bytes_ <= 0:
         msg = f"a size is a number above 0 with an optional unit (kB, MB, GB, KiB, MiB, GiB), got {size!r}"

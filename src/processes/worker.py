@@ -54,7 +54,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _TELL_AFTER_S = 0.0002
 
 #: So long an outcome may stand in the page untold while attempts follow, in seconds.
-_UNTOLD_S = 0.0005
+_UNTOLD_S = 0.001
 
 #: A result up to this size, in bytes, whose classes are not the standard library's is loaded once to see whether it
 #: can be: whoever reads it is not to find out. A larger one would take too long.
