@@ -218,6 +218,8 @@ class Process:
 
         Raises:
             TypeError: A number is none, or `on_event` cannot be called.
+            DependencyNotFoundError: As of the constructor, where the tasks' own lists of dependencies have changed.
+            CircularDependencyError: The same.
             ValueError: No such mode. A TaskCheckError: a task asks for what the mode cannot do, or the folder of its
                 logfile is gone; `check` tells of all of them.
             ExceptionGroup: Of an UnpicklableError for each value that cannot reach a child; nothing was started.
@@ -298,6 +300,7 @@ class Process:
             ExceptionGroup: Of an UnpicklableError or a TaskCheckError for each problem; each names its task.
         """
         backend = self._backend(parallel, _checked_workers(max_workers))
+        self._take_in_changes()
         calls = self._calls()
         problems: list[Exception] = [*self._refusals(calls, backend), *self._function_problems(calls)]
         problems += self._delay_problems()
@@ -361,7 +364,10 @@ class Process:
 
         Raises:
             TaskCheckError: The backend cannot do what a task asks for, or a folder is gone; see `_refusals`.
+            DependencyNotFoundError: See `_take_in_changes`.
+            CircularDependencyError: The same.
         """
+        self._take_in_changes()
         keys = self._ordered()
         positions = {key: place for place, key in enumerate(keys)}
         tasks = [self._tasks[key] for key in keys]
@@ -413,12 +419,20 @@ class Process:
             msg = f"Duplicate task name: {task.name}"
             raise ValueError(msg)
         self._tasks[key] = task
-        self._wants[key] = tuple(key_of(dependency.task_name) for dependency in task.dependencies)
+        self._wants[key] = _wants_of(task)
         return key
 
     def _check_graph(self) -> None:
         graph.check_dependencies(self._wants, self._name)
         self._order = graph.topological_order(self._wants, self._name)
+
+    def _take_in_changes(self) -> None:
+        """Check and order anew what somebody changed in the tasks' own lists: a circle would never come to its end."""
+        wants = {key: _wants_of(task) for key, task in self._tasks.items()}
+        if wants != self._wants:
+            graph.check_dependencies(wants, self._name)
+            self._order = graph.topological_order(wants, self._name)
+            self._wants = wants
 
     def _name(self, key: str) -> str:
         """A name as it was written, of a task or of a dependency that is missing."""
@@ -507,6 +521,11 @@ class _LazyTaskResult(TaskResult):
     @result.setter
     def result(self, value: Any) -> None:  # noqa: ANN401
         self._result = value
+
+
+def _wants_of(task: Task) -> tuple[str, ...]:
+    """Keys of the tasks that it waits for."""
+    return tuple([key_of(dependency.task_name) for dependency in task.dependencies]) if task.dependencies else ()
 
 
 def _way_of(backend: Backend) -> tuple[str, int | None, str]:

@@ -213,3 +213,36 @@ def test_add_task_dependency_shows_the_circle_it_would_close(process: Process) -
     with pytest.raises(CircularDependencyError) as caught:
         process.add_task_dependency("a", TaskDependency("c"))
     assert any(way in str(caught.value) for way in ("a -> c -> b -> a", "c -> b -> a -> c", "b -> a -> c -> b"))
+
+
+# ---- behind its back ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parallel", [None, "threads", "processes"])
+@pytest.mark.parametrize(
+    ("wanted", "error", "message"),
+    [
+        ("b", CircularDependencyError, "Circular dependency detected."),
+        ("gone", DependencyNotFoundError, "Task 'a' depends on missing task: 'gone'"),
+    ],
+)
+def test_run_refuses_a_graph_that_was_broken_behind_its_back(
+    process: Process, parallel: str | None, wanted: str, error: type[Exception], message: str
+) -> None:
+    """9.8: a task's own list of dependencies can be appended to; a circle does not keep the run waiting for ever."""
+    dependencies = process.get_task("a").dependencies
+    dependencies.append(TaskDependency(wanted))
+    for act in (process.run, process.check):
+        with pytest.raises(error) as caught:
+            act(parallel)
+        assert str(caught.value).startswith(message)
+    dependencies.clear()
+    assert list(process.run(parallel).successes) == ["a", "alone", "b", "c"]
+
+
+@pytest.mark.parametrize("parallel", [None, "threads", "processes"])
+def test_run_orders_anew_what_was_changed_behind_its_back(process: Process, parallel: str | None) -> None:
+    """9.8: it waits for what was appended; order and look-ups follow."""
+    process.get_task("a").dependencies.append(TaskDependency("Alone"))
+    assert list(process.run(parallel, 1).successes) == order(process) == ["alone", "a", "b", "c"]
+    assert [task.name for task in process.get_dependant_tasks("alone")] == ["a", "b", "c"]
