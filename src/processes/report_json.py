@@ -36,6 +36,7 @@ from processes.run_info import RunInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import UnionType
 
     from processes.report import ProcessExecutionReport
 
@@ -142,7 +143,7 @@ def _read(document: _Object) -> tuple[dict[str, TaskReportEntry], str, tuple[str
     run = document.inner("run")
     return (
         {key: _read_entry(entries.inner(key), metrics.inner(key), failures.inner(key)) for key in entries},
-        document.text("process_name"),
+        document.get("process_name", str | None, "a text or null"),  # a Process may be called None
         tuple(run.row("warnings", [])),
         _read_run(run),
     )
@@ -297,7 +298,7 @@ class _Object:
     def __contains__(self, key: str) -> bool:
         return key in self._found
 
-    def get(self, key: str, kind: type, expected: str, default: object = _NEEDED) -> Any:  # noqa: ANN401  of that kind
+    def get(self, key: str, kind: type | UnionType, expected: str, default: object = _NEEDED) -> Any:  # noqa: ANN401  of that kind
         """A value of a kind; null where that is the default."""
         value = self._found.get(key, default)
         if value is _NEEDED:

@@ -4,6 +4,7 @@ import html
 import re
 import signal
 import socket
+from typing import Any
 
 import pytest
 
@@ -126,6 +127,18 @@ def test_reasons_that_a_run_gives_are_known_in_each_language(reason: str) -> Non
     told = {language: why_of(entry, words_of(language)) for language in LANGUAGES}
     assert told["en"] == entry.why
     assert len(set(told.values())) == len(LANGUAGES)
+
+
+@pytest.mark.parametrize(("name", "told"), [(None, ""), (5, "5")])
+def test_run_of_a_process_with_a_name_of_any_kind_is_told(name: Any, told: str) -> None:  # noqa: ANN401  any kind
+    """7.8, 14.5: its name is not checked, and kept as it is; None is none."""
+    report = Process([Task("a", int)], name).run()
+    assert report.process_name is name
+    subject, text, page = mailed(report)
+    assert re.fullmatch(rf"Process Execution Report {told}{' ' if told else ''}\| \d{{8}}", subject)
+    assert text.splitlines()[0] == f"Process Execution Report{': ' if told else ''}{told}"
+    assert "None" not in text + page
+    assert str(report).startswith(f"{told}{': ' if told else ''}1 tasks: 1 success")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

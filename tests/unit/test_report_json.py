@@ -97,6 +97,13 @@ def test_report_is_written_the_same_again_with_the_same_options(options: dict[st
     assert sorted(found.entries) == sorted(full_report().entries)
 
 
+def test_report_of_a_process_called_none_is_read_as_that() -> None:
+    """7.8, 14.5: any name may be given to a Process; None is written as null."""
+    nameless = replace(full_report(), process_name=None)  # type: ignore[arg-type]
+    assert strict.loads(nameless.to_json())["process_name"] is None
+    assert again(nameless) == nameless
+
+
 def test_report_without_a_run_is_read_without_one() -> None:
     """One that was built by hand: its warnings are kept, and nothing is made up."""
     found = again(replace(full_report(), run=None))
@@ -334,7 +341,7 @@ def _changed(path: list[Any], value: object) -> str:
         ),
         (["run", "warnings"], "x", "the document['run']['warnings'] must be a list, not 'x'."),
         (["run", "seconds"], [], "the document['run']['seconds'] must be a number, not []."),
-        (["process_name"], 1, "the document['process_name'] must be a text, not 1."),
+        (["process_name"], 1, "the document['process_name'] must be a text or null, not 1."),
         (["schema_version"], "1", "the document['schema_version'] must be a whole number, not '1'."),
         (["entries", "load", "args"], "x" * 10_000, "characters left out"),
     ],

@@ -72,6 +72,14 @@ def theme_file(path: str) -> str:
     return (resources.files("processes.comms") / "themes" / path).read_text(encoding="utf-8")
 
 
+def name_of(report: ProcessExecutionReport) -> str:
+    """What the process is called; nothing where it has no name. Process takes one of any kind."""
+    name: object = report.process_name
+    if name is None:
+        return ""
+    return name if isinstance(name, str) else bounded_repr(name)
+
+
 # ---- text that can be shown ------------------------------------------------------------------------------------------
 
 
@@ -206,7 +214,7 @@ def outline_of(report: ProcessExecutionReport, words: Words, *, errors_only: boo
         warnings.append(not_shown(len(report.warnings) - len(warnings), words))
     return Outline(
         header=words["lang_report_header_errors_only" if errors_only else "lang_report_header"],
-        name=in_line(report.process_name.strip()),
+        name=in_line(name_of(report).strip()),
         facts=_run_facts(report, words, generated_at),
         counts=[
             (words["lang_report_success_label"], len(successes)),

@@ -91,7 +91,7 @@ def _headline(report: ProcessExecutionReport) -> str:
     for entry in report.entries.values():
         counts[entry.status] = counts.get(entry.status, 0) + 1
     told = [f"{number} {status.value}" for status, number in counts.items() if number or status is TaskStatus.SUCCESS]
-    name = outline.in_line(report.process_name)
+    name = outline.in_line(outline.name_of(report))
     duration = _duration(report)
     return _filled(f"{name + ': ' if name else ''}{len(report.entries)} tasks: {', '.join(told)}{duration}")
 

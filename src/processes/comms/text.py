@@ -41,7 +41,7 @@ def subject_of(report: ProcessExecutionReport, *, language: str, errors_only: bo
     """A subject for a mail with the report: one line, safe as a header whatever the process is called."""
     words = outline.words_of(language)
     base = words["lang_report_email_subject_errors" if errors_only else "lang_report_email_subject"]
-    name = report.process_name
+    name = outline.name_of(report)
     if len(name) > SUBJECT_NAME_CHARS_MAX:
         name = f"{name[: SUBJECT_NAME_CHARS_MAX - 1]}…"
     name = _UNSAFE_IN_SUBJECT.sub(" ", name).replace("=?", "= ?").strip()  # "=?...?=" would be decoded: RFC 2047.
