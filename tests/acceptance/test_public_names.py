@@ -141,7 +141,8 @@ def test_version_of_a_package_that_is_not_installed_says_so(monkeypatch: pytest.
 
 
 def test_package_tells_what_it_needs_and_that_it_is_typed() -> None:
-    """1.1: Python 3.11, the licence, and the mark for type checkers."""
+    """1.1: Python 3.11, two libraries where 7.0.4 had none, the licence, and the mark for type checkers."""
     told = metadata.metadata("processes")
     assert (told["Requires-Python"], told["License-Expression"]) == (">=3.11", "MIT")
+    assert metadata.requires("processes") == ["cloudpickle", "psutil"]
     assert Path(processes.__file__).with_name("py.typed").is_file()

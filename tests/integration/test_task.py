@@ -107,16 +107,20 @@ def test_task_checks_types_before_values(tmp_path: Path) -> None:
         task(name=None, func=None)
     with pytest.raises(TypeError, match="args must be tuple"):
         task(name="a b", args=[], log_path=path)
+    with pytest.raises(TypeError, match="retries must be a non-negative int"):
+        task(name="a b", retries=-1, log_path=path)
     with pytest.raises(ValueError, match="cannot contain spaces"):
         task(name="a b", dependencies=twice, log_path=path)
     with pytest.raises(ValueError, match="Duplicate dependency"):
         task(dependencies=twice, log_path=path)
+    with pytest.raises(CircularDependencyError):
+        task(dependencies=[TaskDependency("a")], log_path=path)
     assert not path.exists()
 
 
-@pytest.mark.parametrize("name", ["Fetch/All", "É", "a.b-c_d", "数据", "x" * 500])
+@pytest.mark.parametrize("name", ["Fetch/All", "É", "a.b-c_d", "a\u00a0b", "数据", "x" * 500])
 def test_task_keeps_its_name_in_lower_case(name: str) -> None:
-    """Any printable name without a space will do."""
+    """2.1, 2.2: any name without a space and control characters will do, one with a no-break space too."""
     assert task(name=name).name == name.lower()
 
 
@@ -148,6 +152,27 @@ def test_task_attributes_can_be_assigned() -> None:
     made = task()
     made.func, made.args, made.kwargs, made.retries, made.timeout = take, (1,), {"x": 2}, 3, AMPLE_S
     assert made.run().result == ((1,), {"x": 2})
+
+
+@pytest.mark.parametrize(
+    "name",
+    "name log_path func args kwargs dependencies traced_vars_frame_filter timeout retries retry_on logger".split(),  # noqa: SIM905  as in the contract
+)
+def test_task_attribute_is_whatever_was_assigned(name: str) -> None:
+    """2.6: all eleven are plain."""
+    made, value = task(), object()
+    assert hasattr(made, name)
+    setattr(made, name, value)
+    assert getattr(made, name) is value
+
+
+def test_task_runs_with_the_limits_that_were_assigned() -> None:
+    """2.6: what says how a failure is treated is read when the task runs."""
+    made = task(func=refuse)
+    made.retries, made.retry_on, made.traced_vars_frame_filter = 1, (ValueError,), "no such file"
+    assert made.run().attempts == 2
+    made.func, made.timeout = threading.get_ident, AMPLE_S
+    assert made.run().result != threading.get_ident()
 
 
 def test_task_reads_a_memory_limit_as_bytes() -> None:
@@ -376,8 +401,9 @@ def test_task_run_finds_a_result_under_a_name_in_any_case() -> None:
 
 
 def test_task_run_fails_where_the_process_lacks_its_dependency() -> None:
-    """A process without the task it waits for: a KeyError, no attempt."""
-    outcome = task(dependencies=[TaskDependency("elsewhere", True)]).run(Process([task(name="b")]))
+    """10.4: a process without the task it waits for: a KeyError, no attempt, whatever is retried."""
+    made = task(dependencies=[TaskDependency("elsewhere", True)], retries=3, retry_on=(KeyError,))
+    outcome = made.run(Process([task(name="b")]))
     assert isinstance(outcome.exception, KeyError)
     assert (outcome.status, outcome.attempts) == (TaskStatus.ERRORED, 0)
     assert outcome.error_data is not None

@@ -68,7 +68,8 @@ def test_dependency_name_can_be_assigned() -> None:
 
 
 def test_dependencies_that_say_the_same_are_equal() -> None:
-    """F4: equal parts make equal dependencies, of one hash."""
+    """3.3, F4: equal parts make equal dependencies; the hash is that of the name."""
+    assert hash(TaskDependency("A", True)) == hash("a")
     assert TaskDependency("A", True) == TaskDependency("a", True)
     assert len({TaskDependency("a"), TaskDependency("A")}) == 1
     assert TaskDependency("a") != TaskDependency("a", True)

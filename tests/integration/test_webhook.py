@@ -88,7 +88,9 @@ def test_report_is_posted() -> None:
     (request,) = receiver.requests
     assert (request.method, request.path) == ("POST", "/hook?x=1")
     assert request.headers["Content-Type"] == "application/json"
+    assert request.headers["User-Agent"].startswith("Python-urllib/")
     assert request.body.isascii()
+    assert request.body == json.dumps(body).encode()
     assert body["process_name"] == REPORT.process_name
     assert list(body["entries"]) == ["ok", "bad"]
     assert body["entries"]["ok"]["result"] == "'gr\u00fcn'"
@@ -118,6 +120,7 @@ def test_body_is_signed_to_the_byte(secret: str) -> None:
     (request,) = receiver.requests
     expected = hmac.new(secret.encode(), request.body, hashlib.sha256).hexdigest()
     assert request.headers.get_all("X-Signature-SHA256") == [expected]
+    assert "X-Signature-Sha256" in request.headers.keys()  # noqa: SIM118  a look-up ignores case
 
 
 def test_body_is_unsigned_without_secret() -> None:

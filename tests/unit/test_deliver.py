@@ -11,7 +11,15 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from processes import Delivery, ErrorData, ProcessExecutionReport, ReportChannel, TaskReportEntry, TaskStatus
+from processes import (
+    Delivery,
+    ErrorData,
+    ProcessExecutionReport,
+    ReportChannel,
+    ReportContent,
+    TaskReportEntry,
+    TaskStatus,
+)
 
 ERROR = ErrorData("bad", "fail", exception="wrong", exception_type="ValueError")
 
@@ -113,6 +121,32 @@ def test_notify_keeps_all_but_the_other_tasks() -> None:
     ]
     assert list(sink.got[0][0].entries) == ["Straße", "b"]
     assert list(given.entries) == ["c", "Straße", "b"]
+
+
+def test_notify_calls_channels_in_their_order() -> None:
+    """15.1: one after the other, each once, the same one twice if it is named twice."""
+    called: list[str] = []
+
+    class Noter(ReportChannel):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def send_report(self, report: ProcessExecutionReport, *, errors_only: bool) -> None:
+            called.append(self.name)
+
+    first, second = Noter("first"), Noter("second")
+    WITH_ERROR.notify(first, second, first)
+    assert called == ["first", "second", "first"]
+
+
+def test_content_is_frozen_and_by_value() -> None:
+    """16.1: everything is shown unless it is said otherwise."""
+    made = ReportContent()
+    assert (made.show_traceback, made.show_traced_vars) == (True, True)
+    assert ReportContent(False, True) == ReportContent(show_traceback=False) != made
+    with pytest.raises(FrozenInstanceError):
+        made.show_traceback = False  # type: ignore[misc]
+    assert not hasattr(made, "__dict__")
 
 
 def test_notify_without_channels_does_nothing() -> None:

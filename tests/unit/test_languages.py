@@ -7,29 +7,42 @@ from importlib import resources
 import pytest
 
 from processes.comms import outline
+from processes.comms.html import HTMLEmailStyle, render_html
 from processes.comms.outline import LANGUAGES, words_of
 from processes.events import TaskStatus
+from processes.report import ReportContent
+from support.reports import GENERATED, failed, report
 
-#: Fixed by 7.0.4.
-OLD_KEYS = {
-    "lang_function_label",
-    "lang_exception_label",
-    "lang_downstream_title",
-    "lang_traceback_title",
-    "lang_traced_vars_title",
-    "lang_traced_vars_blurb",
-    "lang_report_title_prefix",
-    "lang_report_header",
-    "lang_report_header_errors_only",
-    "lang_report_email_subject",
-    "lang_report_email_subject_errors",
-    "lang_report_summary_title",
-    "lang_report_success_label",
-    "lang_report_error_label",
-    "lang_report_skipped_label",
-    "lang_status_success",
-    "lang_status_errored",
-    "lang_status_skipped",
+#: Fixed by 7.0.4: keys, and their English texts.
+ENGLISH = {
+    "lang_function_label": "Function",
+    "lang_exception_label": "Exception",
+    "lang_downstream_title": "Downstream Impact",
+    "lang_traceback_title": "Traceback",
+    "lang_traced_vars_title": "Traced Variables",
+    "lang_traced_vars_blurb": "The following local variables had these values at {location}:",
+    "lang_report_title_prefix": "Process Report",
+    "lang_report_header": "Process Execution Report",
+    "lang_report_header_errors_only": "Failed Tasks Report",
+    "lang_report_email_subject": "Process Execution Report",
+    "lang_report_email_subject_errors": "Failed Tasks in Process",
+    "lang_report_summary_title": "Summary",
+    "lang_report_success_label": "Successes",
+    "lang_report_error_label": "Errors",
+    "lang_report_skipped_label": "Skipped",
+    "lang_status_success": "Success",
+    "lang_status_errored": "Error",
+    "lang_status_skipped": "Skipped",
+}
+
+#: {language: (how many were skipped, the badge of one)}, feminine as "task" is there.
+SKIPPED = {
+    "de": ("Übersprungen", "Übersprungen"),
+    "en": ("Skipped", "Skipped"),
+    "es": ("Omitidas", "Omitida"),
+    "fr": ("Ignorées", "Ignorée"),
+    "it": ("Saltate", "Saltata"),
+    "pt": ("Ignoradas", "Ignorada"),
 }
 
 SUMMARY = {
@@ -66,7 +79,7 @@ def test_language_has_every_key_once(language: str) -> None:
     keys = [key for key, _ in pairs]
     assert len(keys) == len(set(keys))
     assert set(keys) == set(words_of("en"))
-    assert set(keys) >= OLD_KEYS
+    assert set(keys) >= set(ENGLISH)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -88,6 +101,34 @@ def test_language_is_translated(language: str) -> None:
 def test_language_keeps_the_summary_title_of_old(language: str) -> None:
     """Programs look for it."""
     assert words_of(language)["lang_report_summary_title"] == SUMMARY[language]
+
+
+def test_english_keeps_the_texts_of_old() -> None:
+    """17.9: all eighteen, to the letter."""
+    assert {key: words_of("en")[key] for key in ENGLISH} == ENGLISH
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_language_counts_in_the_plural(language: str) -> None:
+    """17.9: the label of a count and the badge of one task are two words where the language has two."""
+    words = words_of(language)
+    assert (words["lang_report_skipped_label"], words["lang_status_skipped"]) == SKIPPED[language]
+
+
+def test_french_has_its_apostrophe_and_its_space() -> None:
+    """17.9: in a page the apostrophe is escaped; the sentence has a space before its colon."""
+    words = words_of("fr")
+    page = render_html(
+        report(failed()),
+        style=HTMLEmailStyle(language="fr"),
+        content=ReportContent(),
+        errors_only=False,
+        generated_at=GENERATED,
+    )
+    for key in ("lang_report_header", "lang_traceback_title"):
+        assert "'" in words[key]
+        assert words[key].replace("'", "&#x27;") in page
+    assert words["lang_traced_vars_blurb"].endswith("{location} :")
 
 
 def test_language_keys_are_those_that_are_used() -> None:

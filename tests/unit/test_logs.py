@@ -4,6 +4,7 @@ import logging
 import os
 import pickle
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -510,6 +511,17 @@ def test_formatter_tells_each_second_by_its_own_time() -> None:
     for created, msecs in ((1.25, 250.0), (1.5, 500.0), (2.001, 1.0), (1.75, 750.0)):
         made = record("text", created=created, msecs=msecs)
         assert formatter.formatTime(made) == base.formatTime(made)
+
+
+def test_formatter_tells_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """13.3: of the place where the program runs, not of Greenwich."""
+    monkeypatch.setenv("TZ", "XYZ-05:45")
+    time.tzset()
+    try:
+        assert TaskFormatter().formatTime(record("text", created=0.25, msecs=250.0)) == "1970-01-01 05:45:00,250"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 # ---- sequential and thread mode --------------------------------------------------------------------------------------

@@ -317,6 +317,34 @@ def test_result_takes_parts_by_position_and_has_defaults() -> None:
     assert not least.worked
     with pytest.raises(AttributeError):
         least.worked = True  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        TaskResult(TaskStatus.SUCCESS, 1)  # type: ignore[call-arg]
+
+
+def parts_of(made: TaskResult) -> tuple[object, ...]:
+    return made.status, made.result, made.exception, made.error_data, made.elapsed_seconds, made.attempts
+
+
+def test_result_is_made_by_what_became_of_the_task() -> None:
+    """4.3: what is not given is empty; facts are given by name."""
+    error = ValueError("x")
+    assert parts_of(TaskResult.pending()) == (TaskStatus.PENDING, None, None, None, 0.0, 0)
+    assert parts_of(TaskResult.skipped()) == (TaskStatus.SKIPPED, None, None, None, 0.0, 0)
+    assert parts_of(TaskResult.success(1)) == (TaskStatus.SUCCESS, 1, None, None, 0.0, 0)
+    assert parts_of(TaskResult.success(1, elapsed_seconds=0.5, attempts=2))[4:] == (0.5, 2)
+    assert parts_of(TaskResult.errored(error)) == (TaskStatus.ERRORED, None, error, None, 0.0, 0)
+    assert parts_of(TaskResult.errored(error, error_data=ERROR, elapsed_seconds=0.5, attempts=2)) == (
+        TaskStatus.ERRORED,
+        None,
+        error,
+        ERROR,
+        0.5,
+        2,
+    )
+    with pytest.raises(TypeError):
+        TaskResult.success(1, 0.5)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        TaskResult.errored(error, ERROR)  # type: ignore[call-arg]
 
 
 def test_statuses_have_the_values_of_old() -> None:
