@@ -113,6 +113,15 @@ def test_report_has_an_entry_for_each_task_in_order(report: ProcessExecutionRepo
     assert report.warnings == ()
 
 
+def test_report_has_keys_in_lower_case(mode: str | None) -> None:
+    """0.6, 2.1: names are compared by casefold, and kept in lower case."""
+    tasks = [Task("Fetch", int), Task("Straße", int, dependencies=[TaskDependency("FETCH")])]
+    tasks.append(Task("Last", int, dependencies=[TaskDependency("STRASSE")]))
+    report = Process(tasks).run(mode)
+    assert list(report.entries) == ["fetch", "straße", "last"]
+    assert list(json.loads(report.to_json())["entries"]) == list(report.entries)
+
+
 def test_report_entry_has_the_tasks_own_arguments(mode: str | None) -> None:
     """`args` and `kwargs` are the objects that the Task has."""
     args, kwargs = ([1],), {"x": [2]}

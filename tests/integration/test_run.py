@@ -21,6 +21,11 @@ from processes import (
     TaskStatus,
     TaskTimeoutError,
 )
+from processes.attempt import Call
+from processes.backends.base import Job
+from processes.backends.threads import ThreadsBackend
+from processes.events import AttemptFailed, AttemptStarted, AttemptSucceeded, TroubleSeen
+from processes.usage import usable_cpus
 from support.gate import Gate, pass_gate
 
 #: No passing test comes near it.
@@ -86,6 +91,10 @@ class Unprintable(Exception):
 
 
 class Flaky(Exception):
+    pass
+
+
+class Flakier(Flaky):
     pass
 
 
@@ -239,11 +248,13 @@ def test_run_sequentially_follows_the_order_of_the_process() -> None:
     assert [name for name, _ in ran] == ["a", *map(str, range(10)), "b", "c", "d"]
 
 
-def test_run_names_the_modes_it_knows() -> None:
-    """An unknown mode is a ValueError that lists them; nothing runs."""
+@pytest.mark.parametrize("parallel", ["fibres", "", "True", 0, 1, [], ProcessPool])
+def test_run_names_the_modes_it_knows(parallel: Any) -> None:  # noqa: ANN401  a wrong type is the point
+    """0.1, 9.1: an unknown mode, a value that is merely true or false too, is a ValueError that lists them."""
     ran: list[int] = []
-    with pytest.raises(ValueError, match=r"sequential.*'processes', 'threads', or a ProcessPool, got 'fibres'"):
-        Process([Task("a", ran.append, args=(1,))]).run("fibres")
+    with pytest.raises(ValueError, match=r"sequential.*'processes', 'threads', or a ProcessPool, got ") as caught:
+        Process([Task("a", ran.append, args=(1,))]).run(parallel)
+    assert str(caught.value).endswith(repr(parallel))
     assert ran == []
 
 
@@ -310,6 +321,25 @@ def test_run_skips_what_depends_on_a_failure_and_nothing_else(mode: str | None, 
     error = report.entries["bad"].error
     assert error is not None
     assert error.downstream_impact == ["child", "grandchild"]
+
+
+def test_run_says_all_that_depends_on_a_failure(mode: str | None) -> None:
+    """12.5: breadth first, each once, whatever else became of them."""
+    tasks = [
+        Task("first", fail),
+        Task("second", fail),
+        Task("both", len, dependencies=after("first", "second")),
+        Task("below", len, dependencies=after("both")),
+        Task("beside", len, dependencies=after("first")),
+        Task("fails-too", fail),
+    ]
+    report = Process(tasks).run(mode)
+    impact = {name: entry.error.downstream_impact for name, entry in report.errored.items() if entry.error}
+    assert impact == {"first": ["both", "beside", "below"], "second": ["both", "below"], "fails-too": []}
+    assert {entry.why for entry in report.skipped.values()} <= {
+        "it depends on 'first', which failed",
+        "it depends on 'second', which failed",
+    }
 
 
 def test_run_says_what_failed(mode: str | None) -> None:
@@ -441,6 +471,19 @@ def test_run_calls_each_function_once(concurrent_mode: str, tmp_path: Path) -> N
     assert [name[0] for name in ran] == sorted(name[0] for name in ran)
 
 
+def test_run_with_one_worker_starts_ready_tasks_in_order(concurrent_mode: str, tmp_path: Path) -> None:
+    """9.4: each task that is ready has its turn as in `process.tasks`."""
+    path = tmp_path / "ran"
+    process = Process(
+        [
+            Task(name, note, args=(str(path), name), dependencies=after(*wanted))
+            for name, wanted in [("d", "bc"), ("b", "a"), ("c", "a"), ("a", ""), ("e", "")]
+        ]
+    )
+    process.run(concurrent_mode, 1)
+    assert noted(path) == [task.name for task in process.tasks] == ["a", "e", "b", "c", "d"]
+
+
 def test_run_reads_attributes_that_were_assigned_since(mode: str | None) -> None:
     """2.6: a task is run as it is at that moment, in every run."""
     task = Task("a", len, args=("1",))
@@ -507,14 +550,18 @@ def test_run_retries_only_what_may_pass(mode: str | None) -> None:
 
 
 def test_run_retries_what_retry_on_names(mode: str | None, tmp_path: Path) -> None:
-    """`retry_on` takes the place of the default; a class of the caller's own will do."""
+    """`retry_on` takes the place of the default; a class of the caller's own will do, and stands for derived ones."""
     tasks = [
         Task("own", fail_first, args=(str(tmp_path / "own"), 1, Flaky), retries=1, retry_on=(KeyError, Flaky)),
+        Task("derived", fail_first, args=(str(tmp_path / "derived"), 1, Flakier), retries=1, retry_on=(Flaky,)),
+        Task("refused", fail_first, args=(str(tmp_path / "refused"), 1, ConnectionRefusedError), retries=1),
         Task("default", fail_first, args=(str(tmp_path / "default"), 1), retries=1, retry_on=(Flaky,)),
+        Task("base", fail_first, args=(str(tmp_path / "base"), 1, Flaky), retries=1, retry_on=(Flakier,)),
     ]
     report = Process(tasks).run(mode)
-    assert {name: entry.attempts for name, entry in report.entries.items()} == {"own": 2, "default": 1}
-    assert set(report.successes) == {"own"}
+    attempts = {name: entry.attempts for name, entry in report.entries.items()}
+    assert attempts == {"own": 2, "derived": 2, "refused": 2, "default": 1, "base": 1}
+    assert set(report.successes) == {"own", "derived", "refused"}
 
 
 def test_run_waits_before_a_retry(mode: str | None, tmp_path: Path) -> None:
@@ -580,7 +627,16 @@ def test_run_past_its_timeout_fails(mode: str | None, gate: Gate) -> None:
     exception = process.runner.results["slow"].exception
     assert isinstance(exception, TimeoutError)
     assert isinstance(exception, TaskTimeoutError)
+    assert isinstance(exception.__cause__, TimeoutError)
     assert (exception.task_name, exception.timeout, exception.is_deadline) == ("slow", TINY_S, False)
+
+
+def test_run_within_its_timeout_shares_memory(local_mode: str | None) -> None:
+    """11.2: in this process a task with a time-out works on the caller's objects as well."""
+    seen: list[int] = []
+    report = Process([Task("a", seen.append, args=(1,), timeout=AMPLE_S)]).run(local_mode)
+    assert list(report.successes) == ["a"]
+    assert seen == [1]
 
 
 def test_run_in_children_gives_the_exception_that_was_raised() -> None:
@@ -637,6 +693,27 @@ def test_run_does_not_retry_beside_a_thread_left_behind(
         opened.set()
 
 
+def test_retry_waits_for_the_old_thread_as_long_as_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.3: where that is longer than the second that it waits in any case."""
+    monkeypatch.setattr("processes.backends.local._OVERDUE_WAIT_S", 0.0)
+    opened = threading.Event()
+    backend = ThreadsBackend(1)
+    backend.open([Call("slow", opened.wait, (AMPLE_S,), {}, timeout=AMPLE_S)], [None])
+    try:
+        backend.start(Job(1, 0, 1))
+        backend.cancel(1, TimeoutError())
+        backend.start(Job(2, 0, 2))
+        assert [type(event) for event in backend.wait(None)] == [TroubleSeen, AttemptFailed]
+        opened.set()
+        events = backend.wait(None)
+        while not isinstance(events[-1], AttemptSucceeded):
+            events += backend.wait(None)
+        assert [type(event) for event in events] == [AttemptStarted, AttemptSucceeded]
+    finally:
+        opened.set()
+        backend.close()
+
+
 def test_run_counts_only_attempts_that_were_made(local_mode: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """11.4: a retry that could not begin, since the first attempt's thread still ran, is no attempt."""
     monkeypatch.setattr("processes.backends.local._OVERDUE_WAIT_S", TINY_S)
@@ -675,11 +752,12 @@ def test_run_retries_once_the_thread_left_behind_has_ended(local_mode: str | Non
 def test_run_kills_a_child_past_its_timeout(gate: Gate) -> None:
     """In processes mode the attempt's child is dead, and another one makes the next attempt and the next task."""
     tasks = [
-        Task("slow", pass_gate, args=(gate.address,), timeout=1.0, retries=1),
+        Task("slow", pass_gate, args=(gate.address,), timeout=1, retries=1),
         Task("next", os.getpid),
     ]
     report = Process(tasks).run("processes", 1)
     assert list(report.errored) == ["slow"]
+    assert [record.why for record in report.entries["slow"].attempt_log] == ["Task 'slow' timed out after 1s"] * 2
     pids = [record.worker_pid for record in report.entries["slow"].attempt_log]
     assert len({*pids, report.entries["next"].result}) == 3
     for _ in pids:
@@ -846,6 +924,22 @@ def test_run_has_at_least_one_worker(mode: str | None, max_workers: int) -> None
     report = Process([Task(name, len, args=("1",)) for name in "abc"]).run(mode, max_workers)
     assert list(report.successes) == ["a", "b", "c"]
     assert len({entry.worker_pid for entry in report.entries.values()}) == 1
+
+
+def test_run_has_a_worker_for_each_cpu_it_may_use(concurrent_mode: str) -> None:
+    """0.1: unless it is told how many; affinity counts, not what the machine has."""
+    cpus = os.sched_getaffinity(0)
+
+    def workers() -> int | None:
+        run = Process([Task("a", len, args=("1",))]).run(concurrent_mode).run
+        return None if run is None else run.max_workers
+
+    assert workers() == usable_cpus()
+    os.sched_setaffinity(0, {min(cpus)})
+    try:
+        assert workers() == 1
+    finally:
+        os.sched_setaffinity(0, cpus)
 
 
 @pytest.mark.parametrize("max_workers", ["2", 2.0, True])

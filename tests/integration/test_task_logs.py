@@ -262,14 +262,20 @@ def test_log_of_a_timeout_is_a_failure(mode: str | None, tmp_path: Path, gate: G
     run(mode, Task("a", pass_gate, path, (gate.address,), timeout=0.05))
     own = [line for line in told(path) if line[0] != "WARNING"]
     assert own == [("INFO", "Starting a."), ("ERROR", "Task 'a' timed out after 0.05s")]
-    assert path.read_text(encoding="utf-8").splitlines()[-1].endswith("Task 'a' timed out after 0.05s")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert "Traced vars location: -" in lines  # it raised nothing: there is no frame
+    assert "Traced vars:" not in lines
+    assert lines[-1].endswith("Task 'a' timed out after 0.05s")
 
 
 def test_log_of_a_skipped_task_stays_empty(mode: str | None, tmp_path: Path) -> None:
-    """C11: the file is there, with nothing in it."""
-    path = tmp_path / "b.log"
-    run(mode, Task("a", fail_in_two_lines), Task("b", len, path, dependencies=[TaskDependency("a")]))
+    """9.5, C11: the file is there, with nothing in it; nor does anybody who listens get anything."""
+    path, keeper = tmp_path / "b.log", Keeper()
+    skipped = Task("b", len, path, dependencies=[TaskDependency("a")])
+    skipped.logger.addHandler(keeper)
+    run(mode, Task("a", fail_in_two_lines), skipped)
     assert path.read_text(encoding="utf-8") == ""
+    assert keeper.records == []
 
 
 def test_log_shared_by_tasks_has_whole_lines_of_each(mode: str | None, tmp_path: Path) -> None:
@@ -292,6 +298,24 @@ def test_log_shared_sequentially_keeps_tasks_apart(tmp_path: Path) -> None:
     path = tmp_path / "all.log"
     run(None, Task("a", len, path, ("1",)), Task("b", len, path, ("1",)))
     assert [message for _, message in told(path)] == ["Starting a.", "Finished a.", "Starting b.", "Finished b."]
+
+
+def test_log_shared_by_tasks_outlives_one_of_them(mode: str | None, tmp_path: Path) -> None:
+    """13.2: each has one handler for the file; when one task is removed the others still write there."""
+    path = tmp_path / "all.log"
+    tasks = [Task(name, len, path, ("1",)) for name in "ab"]
+    assert [len(task.logger.handlers) for task in tasks] == [1, 1]
+    with Process(tasks) as process:
+        process.run(mode)
+        process.remove_task("a")
+        assert [len(task.logger.handlers) for task in tasks] == [0, 1]
+        process.run(mode)
+    assert sorted(message for _, message in told(path)) == [
+        "Finished a.",
+        *["Finished b."] * 2,
+        "Starting a.",
+        *["Starting b."] * 2,
+    ]
 
 
 def test_log_goes_on_in_a_second_process_of_the_same_tasks(mode: str | None, tmp_path: Path) -> None:
