@@ -4,6 +4,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -153,6 +154,22 @@ def test_mail_has_text_then_html_and_its_headers() -> None:
     assert before - timedelta(seconds=1) <= message["Date"].datetime.replace(tzinfo=UTC) <= datetime.now(UTC)
     assert re.fullmatch(r"<.+@example\.com>", message["Message-ID"])
     assert message["Auto-Submitted"] == "auto-generated"
+
+
+@pytest.mark.parametrize("zone", ["EAST-14", "WEST+12"])  # In one of them it is another day than in Greenwich.
+def test_subject_has_the_local_date(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """17.3: that of the place where the program runs."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        days = [time.strftime("%Y%m%d")]
+        with mail_server() as server:
+            send(config(server.address))
+        days.append(time.strftime("%Y%m%d"))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert server.mails[0].message["Subject"].rpartition(" | ")[2] in days
 
 
 def test_mail_of_errors_only_is_rendered_as_such() -> None:

@@ -135,8 +135,8 @@ def test_notify_calls_channels_in_their_order() -> None:
             called.append(self.name)
 
     first, second = Noter("first"), Noter("second")
-    WITH_ERROR.notify(first, second, first)
-    assert called == ["first", "second", "first"]
+    WITH_ERROR.notify(first, second, second)
+    assert called == ["first", "second", "second"]
 
 
 def test_content_is_frozen_and_by_value() -> None:
