@@ -42,6 +42,8 @@ class Call(NamedTuple):
     redact: bool | tuple[str, ...] = True
     #: Whether what it writes to standard output and error goes to its log.
     capture_output: bool = False
+    #: Why there are no arguments: what was assigned to the task since it was made are none. It cannot be called.
+    unready: Exception | None = None
 
 
 class Profile(NamedTuple):

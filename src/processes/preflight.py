@@ -298,6 +298,8 @@ def check_function(call: Call, sources: Sequence[str]) -> TaskCheckError | None:
         call: What the task calls.
         sources: Names of the tasks whose results it will get.
     """
+    if call.unready is not None:
+        return _refused(call.name, "args", f"args and kwargs are none that a function could be given: {call.unready}")
     if is_generator_function(call.func):
         return _refused(
             call.name,

@@ -43,7 +43,7 @@ from processes.events import (
     TroubleSeen,
 )
 from processes.exceptions import RemoteTaskError, RunTerminated, TaskTimeoutError
-from processes.failure import Rendered
+from processes.failure import Rendered, of_error
 from processes.interrupts import Interrupts
 from processes.observer import TaskFinished, TaskRetried, TaskStarted
 from processes.record import RunFacts, TaskRecord
@@ -51,7 +51,7 @@ from processes.redaction import redaction_of
 from processes.report import entry_of
 from processes.scheduler import Scheduler
 from processes.spec import name_of
-from processes.usage import measure_of
+from processes.usage import Measure, measure_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -158,6 +158,7 @@ class _Run:
             None if logger is None else self._destination(logger, spec.name)
             for logger, spec in zip(plan.loggers, plan.specs, strict=True)
         ]
+        self._unready: list[BackendEvent] = []  # of tasks that have no arguments: the backend is not asked
         self._slots = 0
         self._interrupts = interrupts
         self._is_interrupted = False  # the scheduler knows of it
@@ -205,7 +206,9 @@ class _Run:
         if not self._is_interrupted:
             self._carry_out(scheduler.start(now))
         while not scheduler.is_done:
-            events = self._backend.wait(scheduler.wake_at)
+            events, self._unready = self._unready, []
+            if not events:
+                events = self._backend.wait(scheduler.wake_at)
             now = monotonic()
             slots = self._backend.slots
             if slots != self._slots:  # First: an attempt that came back must not be placed where there is no room now.
@@ -325,7 +328,13 @@ class _Run:
 
     def _start(self, command: StartAttempt) -> None:
         self._placed[command.attempt_id] = command
-        injections = self._plan.calls[command.task].injections
+        call = self._plan.calls[command.task]
+        if call.unready is not None:
+            now, failure = monotonic(), of_error(call.unready)
+            failed = AttemptFailed(command.attempt_id, failure, False, Measure(now, now), call.unready, was_made=False)
+            self._unready.append(failed)
+            return
+        injections = call.injections
         inputs = tuple([(how, self._records[source].handle) for source, how in injections]) if injections else ()
         self._backend.start(Job(command.attempt_id, command.task, command.number, inputs))
 

@@ -282,6 +282,7 @@ class Task:
 
     def call(self, positions: Mapping[str, int], redact: bool | tuple[str, ...] = True) -> Call:
         """What to call; `positions` maps a task's key to its place in the run, `redact` says what not to show."""
+        args, kwargs, unready = _prepared(self.args, self.kwargs)
         injections: list[tuple[int, Injection]] = []
         for wanted in self.dependencies if positions else ():
             how = wanted.injection()
@@ -290,8 +291,8 @@ class Task:
         return Call(
             self.name,
             self.func,
-            self.args,
-            self.kwargs,
+            args,
+            kwargs,
             tuple(injections),
             self.traced_vars_frame_filter,
             self.retry_on,
@@ -299,6 +300,7 @@ class Task:
             self.memory_limit if isinstance(self.memory_limit, int) else None,
             redact,
             self.capture_output,
+            unready,
         )
 
     def spec(self, positions: Mapping[str, int]) -> TaskSpec:
@@ -372,6 +374,16 @@ class Task:
             logger.handle(logs.task_record(logger, logging.INFO, f"Starting {self.name}.", now))
             logger.handle(logs.failure_record(logger, error, data, now))
         return TaskResult.errored(error, error_data=data)
+
+
+def _prepared(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any], Exception | None]:  # noqa: ANN401
+    """The arguments, which may have been assigned since the constructor checked them; or none, and why."""
+    if isinstance(args, tuple) and isinstance(kwargs, dict):
+        return args, kwargs, None
+    try:
+        return tuple(args), dict(kwargs), None
+    except Exception as error:  # noqa: BLE001  the user's own objects
+        return (), {}, error
 
 
 def result_of(outcome: Outcome, task: int) -> TaskResult:

@@ -24,9 +24,10 @@ from processes import (
 from processes.attempt import Call
 from processes.backends.base import Job
 from processes.backends.threads import ThreadsBackend
-from processes.events import AttemptFailed, AttemptStarted, AttemptSucceeded, TroubleSeen
+from processes.events import AttemptFailed, AttemptsSucceeded, AttemptStarted, TroubleSeen
 from processes.usage import usable_cpus
 from support.gate import Gate, pass_gate
+from support.logs import told
 
 #: No passing test comes near it.
 AMPLE_S = 50.0
@@ -504,6 +505,32 @@ def test_run_reuses_tasks_of_another_process(mode: str | None) -> None:
     assert report.entries["b"].result == ((1,), {})
 
 
+@pytest.mark.parametrize(("name", "value"), [("args", None), ("kwargs", 5)])
+def test_run_fails_a_task_whose_arguments_cannot_be_had(
+    mode: str | None, name: str, value: object, tmp_path: Path
+) -> None:
+    """10.4: what was assigned is none: no attempt and no retry, otherwise it is told as any other failure."""
+    path = tmp_path / "b.log"
+    takes = [TaskDependency("a", True)]
+    consumer = Task("b", take, path, dependencies=takes, retries=2, retry_on=(TypeError,))
+    setattr(consumer, name, value)
+    with Process([Task("a", len, args=("1",)), consumer, Task("c", len, dependencies=after("b"))]) as process:
+        report = process.run(mode)
+        with pytest.raises(ExceptionGroup) as caught:
+            process.check(mode)
+    assert statuses(report) == {"a": TaskStatus.SUCCESS, "b": TaskStatus.ERRORED, "c": TaskStatus.SKIPPED}
+    entry = report.entries["b"]
+    assert entry.error is not None
+    assert (entry.attempts, entry.attempt_log, entry.elapsed_seconds) == (0, (), 0.0)
+    assert (entry.error.exception_type, entry.error.function) == ("TypeError", "take")
+    assert "object is not iterable" in entry.error.exception
+    assert entry.error.downstream_impact == ["c"]
+    assert isinstance(process.runner.results["b"].exception, TypeError)
+    assert [level for level, _ in told(path)] == ["INFO", "ERROR"]
+    assert ProcessExecutionReport.from_json(report.to_json()).entries["b"].error == entry.error
+    assert "Task 'b': args and kwargs are none" in str(caught.value.exceptions[0])
+
+
 # ---- retries --------------------------------------------------------------------------------------------------------
 
 
@@ -706,9 +733,9 @@ def test_retry_waits_for_the_old_thread_as_long_as_the_timeout(monkeypatch: pyte
         assert [type(event) for event in backend.wait(None)] == [TroubleSeen, AttemptFailed]
         opened.set()
         events = backend.wait(None)
-        while not isinstance(events[-1], AttemptSucceeded):
+        while not isinstance(events[-1], AttemptsSucceeded):
             events += backend.wait(None)
-        assert [type(event) for event in events] == [AttemptStarted, AttemptSucceeded]
+        assert [type(event) for event in events] == [AttemptStarted, AttemptsSucceeded]
     finally:
         opened.set()
         backend.close()

@@ -410,6 +410,17 @@ def test_task_run_fails_where_the_process_lacks_its_dependency() -> None:
     assert outcome.error_data.task_name == "a"
 
 
+def test_task_run_fails_where_what_was_assigned_is_no_arguments() -> None:
+    """10.4: no attempt, whatever is retried, and nothing is raised."""
+    made = task(func=take, retries=3, retry_on=(TypeError,))
+    made.args = None  # type: ignore[assignment]
+    outcome = made.run()
+    assert (outcome.status, outcome.attempts, outcome.result) == (TaskStatus.ERRORED, 0, None)
+    assert isinstance(outcome.exception, TypeError)
+    made.args = [1, 2]  # type: ignore[assignment]  # which can be had
+    assert made.run().result == ((1, 2), {})
+
+
 def test_task_run_that_cannot_get_its_arguments_is_logged(tmp_path: Path) -> None:
     """10.4: a failure to get the arguments is logged like any other, with the function's name."""
     path = tmp_path / "a.log"
