@@ -47,11 +47,16 @@ class Unchanged:
         self.runner = process.runner
         self.tasks = process.tasks
         self.wants = {task.name: list(task.dependencies) for task in process.tasks}
+        self.dependants = self._dependants()
+
+    def _dependants(self) -> dict[str, list[Task]]:
+        return {name: self.process.get_dependant_tasks(name) for name in self.wants}
 
     def check(self) -> None:
         assert self.process.runner is self.runner
         assert self.process.tasks == self.tasks
         assert {task.name: task.dependencies for task in self.process.tasks} == self.wants
+        assert self._dependants() == self.dependants
         assert all(outcome.worked for outcome in self.runner.results.values())
         assert list(self.process.run().successes) == list(self.wants)
 

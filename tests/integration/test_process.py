@@ -217,8 +217,18 @@ def test_process_says_which_task_it_does_not_find() -> None:
 
 def test_process_finds_dependants_breadth_first() -> None:
     """Direct dependants first, each once, without the task itself; none of an unknown name."""
-    process = Process([task("a"), task("b", "a"), task("d", "b", "c"), task("c", "a"), task("e", "d"), task("f")])
-    assert names(process.get_dependant_tasks("A")) == ["b", "c", "d", "e"]
+    process = Process(
+        [
+            task("a"),
+            task("b", "a"),
+            task("d", "b", "c"),
+            task("c", "a"),
+            task("e", "d"),
+            task("f"),
+            task("x", "b"),
+        ]
+    )
+    assert names(process.get_dependant_tasks("A")) == ["b", "c", "d", "x", "e"]
     assert process.get_dependant_tasks("f") == []
     assert process.get_dependant_tasks("nope") == []
 

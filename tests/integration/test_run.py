@@ -332,11 +332,12 @@ def test_run_says_all_that_depends_on_a_failure(mode: str | None) -> None:
         Task("both", len, dependencies=after("first", "second")),
         Task("below", len, dependencies=after("both")),
         Task("beside", len, dependencies=after("first")),
+        Task("far", len, dependencies=after("beside")),
         Task("fails-too", fail),
     ]
     report = Process(tasks).run(mode)
     impact = {name: entry.error.downstream_impact for name, entry in report.errored.items() if entry.error}
-    assert impact == {"first": ["both", "beside", "below"], "second": ["both", "below"], "fails-too": []}
+    assert impact == {"first": ["both", "beside", "below", "far"], "second": ["both", "below"], "fails-too": []}
     assert {entry.why for entry in report.skipped.values()} <= {
         "it depends on 'first', which failed",
         "it depends on 'second', which failed",
