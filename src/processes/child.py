@@ -100,6 +100,7 @@ class Child:
         self.order: tuple[int, BaseException] | None = None  # (attempt, cause) for which it was killed
         self.stacks_then = ""  # what it said then of its Python stacks
         self.check_at = math.inf  # when to look at the page next, CLOCK_MONOTONIC
+        self.listen_at = math.inf  # when to look for log records next: it need not tell of those that follow others
         self.is_long = False  # its first attempt has run for a while: nothing is placed behind it
         self.made = 0  # attempts that ended here
         self.last_task = ""  # whose the last of them was

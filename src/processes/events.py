@@ -105,12 +105,12 @@ class RunInterrupted:
 
 
 @dataclass(slots=True)
-class RecordLogged:
+class RecordsLogged:
     """A task logged something. Not for the scheduler."""
 
     attempt_id: int
     #: Packed, see `logs`.
-    record: bytes
+    records: list[bytes]
 
 
 @dataclass(slots=True)
@@ -134,7 +134,7 @@ SchedulerEvent = (
 
 #: What a backend reports.
 BackendEvent = (
-    AttemptStarted | AttemptsSucceeded | AttemptFailed | AttemptReturned | RunBroken | RecordLogged | TroubleSeen
+    AttemptStarted | AttemptsSucceeded | AttemptFailed | AttemptReturned | RunBroken | RecordsLogged | TroubleSeen
 )
 
 

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 #: Application's switch for everything this library logs itself: handlers and levels set on it are obeyed.
 LIBRARY_LOGGER = "processes"
 
-#: Queues what is to be delivered, a record or one in bytes: what delivers it, in the listener's thread, and it.
-Put = Callable[[Callable[[Any], object], Any], None]
+#: Queues what is to be delivered, records or records in bytes: what delivers one, in the listener's thread, and they.
+Put = Callable[..., None]
 
 LINE_FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
 
@@ -475,9 +475,9 @@ class Destination:
         """A record that the task made in this process: the application has it already."""
         self._put(self._to_task, pack(record))
 
-    def remote_record(self, packed: bytes) -> None:
-        """A record that the task made in a child: for the task's handlers, then for the logger of its own name."""
-        self._put(self._to_both, packed)
+    def remote_records(self, packed: list[bytes]) -> None:
+        """Records that the task made in a child: for the task's handlers, then for the logger of its own name."""
+        self._put(self._to_both, *packed)
 
     def _own(self, record: logging.LogRecord) -> None:
         _hand_on(self.logger, record)
@@ -529,13 +529,13 @@ class Listener:
 
     def __init__(self, redaction: Redaction = DEFAULT_REDACTION) -> None:
         """Nothing is written before `start`."""
-        # (what delivers it, what is delivered); None ends the thread
-        self._queue: queue.SimpleQueue[tuple[Callable[[Any], object], Any] | None] = queue.SimpleQueue()
+        # (what delivers one, what is delivered); None ends the thread
+        self._queue: queue.SimpleQueue[tuple[Callable[[Any], object], tuple[Any, ...]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self.troubles = Troubles(redaction)
 
-    def put(self, deliver: Callable[[Any], object], what: object) -> None:
-        """Queue a delivery; never waits."""
+    def put(self, deliver: Callable[[Any], object], *what: Any) -> None:  # noqa: ANN401  see Put
+        """Queue deliveries; never waits."""
         self._queue.put((deliver, what))
 
     def start(self) -> None:
@@ -589,11 +589,12 @@ class Listener:
                 self.troubles.note_error(file, error)
         return item is not None
 
-    def _deliver(self, deliver: Callable[[Any], object], what: object) -> None:
-        try:
-            deliver(what)
-        except BaseException as error:  # noqa: BLE001  foreign code: a filter on a logger, a logger's own class
-            self.troubles.note_error(deliver, error)
+    def _deliver(self, deliver: Callable[[Any], object], whats: tuple[Any, ...]) -> None:
+        for what in whats:
+            try:
+                deliver(what)
+            except BaseException as error:  # noqa: BLE001  foreign code: a filter on a logger, a logger's own class
+                self.troubles.note_error(deliver, error)
 
 
 def task_record(logger: logging.Logger, level: int, message: str, at: float | None = None) -> logging.LogRecord:

@@ -1,5 +1,5 @@
 """
-What a parent and one of its workers share in memory: the attempt that runs, attempts to come, outcomes.
+What a parent and one of its workers share in memory: the attempt that runs, those to come, outcomes, log records.
 
 Runs on both sides. Small messages take this way instead of the channel: a system call that wakes the other side costs
 as much as all else that is done for a short task. Nothing here can be lost by a death or be seen by two:
@@ -13,6 +13,8 @@ as much as all else that is done for a short task. Nothing here can be lost by a
 - Outcomes stand in slots that only the worker writes, and it counts them. Whenever it has no attempt left, has told
   nothing for a moment, or has something to say on the channel, it sends the count there first, so that order is kept.
   Whoever reads without being told, as after a death, reads the count, then the channel to its end, then the slots.
+- Log records stand one behind the other in a ring, whole before the worker says how far it has written. What goes by
+  the channel is marked with that position: the records up to there came first. The parent says how far it has read.
 """
 
 from __future__ import annotations
@@ -37,7 +39,12 @@ _SLOT_SIZE = 2048
 
 _HEADER_SIZE = 4096
 _OUTCOMES_AT = _HEADER_SIZE + SLOTS * _SLOT_SIZE
-_SIZE = _OUTCOMES_AT + SLOTS * _SLOT_SIZE
+_RING_AT = _OUTCOMES_AT + SLOTS * _SLOT_SIZE
+
+#: Bytes of the ring: a parent that is held up for 10 ms finds room left for what one worker can log in that time.
+RING_SIZE = 256 * 1024
+
+_SIZE = _RING_AT + RING_SIZE
 
 #: So many bytes are read of the stacks: faulthandler writes up to 100 threads of 100 frames.
 _STACKS_MAX = 2**20
@@ -48,6 +55,14 @@ _JOB = struct.Struct("<QIIII")
 _OUTCOME = struct.Struct("<QII")  # number, length and checksum of the message
 _TOLD = 5  # the cell that counts outcomes
 _CUT_OFF = 6  # the cell that says that nothing can come by the channel any more
+_WRITTEN = 7  # the cell that says how many bytes of records have been written to the ring in all
+_READ = 8  # the cell that says how many of them the parent has read
+
+_RECORD = struct.Struct("<QII")  # attempt id, length and checksum of a record
+_GAP = 2**32 - 1  # in the place of a length: the next record is at the ring's beginning
+
+#: The longest record that the ring takes.
+RECORD_MAX = RING_SIZE // 4
 
 #: The longest message that a slot takes.
 MESSAGE_MAX = _SLOT_SIZE - max(_JOB.size, _OUTCOME.size)
@@ -177,8 +192,71 @@ class Page:
                 raise ValueError(msg)
             yield message
 
+    # ---- log records -------------------------------------------------------------------------------------------------
+
+    @property
+    def written(self) -> int:
+        """How far the worker has written."""
+        return self._cells[_WRITTEN]
+
+    @property
+    def read_until(self) -> int:
+        """How far the parent has read."""
+        return self._cells[_READ]
+
+    def put_record(self, attempt_id: int, record: bytes) -> bool:
+        """Write a record; False where there is no room for it. Not to be called by two threads at a time."""
+        written = self._cells[_WRITTEN]
+        length = len(record)
+        size = _whole(length)
+        at = written % RING_SIZE
+        gap = RING_SIZE - at if at + size > RING_SIZE else 0
+        if length > RECORD_MAX or written + gap + size > self._cells[_READ] + RING_SIZE:
+            return False
+        view = self._view
+        if gap:
+            _RECORD.pack_into(view, _RING_AT + at, 0, _GAP, 0)
+            at = 0
+        start = _RING_AT + at + _RECORD.size
+        _RECORD.pack_into(view, _RING_AT + at, attempt_id, length, zlib.crc32(record))
+        view[start : start + length] = record
+        self._cells[_WRITTEN] = written + gap + size
+        return True
+
+    def records(self, until: int) -> Iterator[tuple[int, bytes]]:
+        """
+        (attempt id, record) of those that were written up to a position and not read before.
+
+        Raises:
+            ValueError: One is not whole. Those before it have been given.
+        """
+        view, unpack = self._view, _RECORD.unpack_from
+        position = self._cells[_READ]
+        if not position <= until <= position + RING_SIZE:
+            msg = "the ring of its records cannot hold as much as it says"
+            raise ValueError(msg)
+        while position < until:
+            at = position % RING_SIZE
+            attempt_id, length, checksum = unpack(view, _RING_AT + at)
+            if length == _GAP:
+                position += RING_SIZE - at
+                continue
+            start = _RING_AT + at + _RECORD.size
+            record = bytes(view[start : start + min(length, RECORD_MAX)])
+            if zlib.crc32(record) != checksum:
+                msg = "a record in its page is not whole"
+                raise ValueError(msg)
+            position += _whole(length)
+            yield attempt_id, record
+        self._cells[_READ] = position
+
     def close(self) -> None:
         """Unmap it."""
         self._cells.release()
         self._view.release()
         self._map.close()
+
+
+def _whole(length: int) -> int:
+    """Bytes that a record takes, so that the next one's head fits before the ring's end."""
+    return _RECORD.size * (1 - -length // _RECORD.size)

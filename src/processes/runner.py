@@ -29,7 +29,7 @@ from processes.events import (
     Command,
     FailTask,
     FinishTasks,
-    RecordLogged,
+    RecordsLogged,
     ReleaseValue,
     RetryTask,
     RunBroken,
@@ -217,7 +217,7 @@ class _Run:
             self._heed_interrupt(scheduler, now)  # Before: what ends makes room for others.
             for event in events:
                 # A broken run has given up every attempt: of what still comes, only what was said of them counts.
-                if not self._is_lost or isinstance(event, RecordLogged | TroubleSeen):
+                if not self._is_lost or isinstance(event, RecordsLogged | TroubleSeen):
                     if self._observer is not None:
                         self._observe(event)
                     self._take_in(event, scheduler, now)
@@ -238,8 +238,8 @@ class _Run:
     def _take_in(self, event: BackendEvent, scheduler: Scheduler, now: float) -> None:
         """Keep what the report will need, then let the scheduler decide."""
         match event:  # Without captures: see Scheduler.handle.
-            case RecordLogged():  # First: where tasks log, most are of this kind.
-                self._deliver_record(event.attempt_id, event.record)
+            case RecordsLogged():  # First: where tasks log, most are of this kind.
+                self._deliver_records(event.attempt_id, event.records)
                 return
             case AttemptsSucceeded():
                 self._take_successes(event)
@@ -273,7 +273,7 @@ class _Run:
             for attempt_id in event.attempt_ids:
                 self._last_records.pop(attempt_id, None)
 
-    def _deliver_record(self, attempt_id: int, packed: bytes) -> None:
+    def _deliver_records(self, attempt_id: int, records: list[bytes]) -> None:
         placed = self._placed.get(attempt_id)
         destination = None
         if placed is not None:
@@ -281,11 +281,11 @@ class _Run:
             last = self._last_records.get(attempt_id)
             if last is None:
                 last = self._last_records[attempt_id] = deque(maxlen=LAST_LINES)
-            last.append(packed)
+            last += records[-LAST_LINES:]
         if destination is None:
-            self._listener.put(self._to_application, packed)
+            self._listener.put(self._to_application, *records)
         else:
-            destination.remote_record(packed)
+            destination.remote_records(records)
 
     def _to_application(self, packed: bytes) -> None:
         logs.deliver_to_application(packed, self._redaction)

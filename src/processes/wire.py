@@ -37,16 +37,16 @@ _DESCRIPTOR_SPACE = socket.CMSG_SPACE((DESCRIPTORS_MAX + 3) * array.array("i").i
 # Kinds of message: the first byte of each. The second byte holds the flags.
 JOB = 1  # parent to worker: an attempt
 READY = 2  # worker to parent: set up; its pid, its own and its resident memory in bytes
-SUCCEEDED = 3  # worker to parent: an attempt returned
+SUCCEEDED = 3  # worker to parent: an attempt returned; one whose result is short stands in the page
 FAILED = 4  # worker to parent: an attempt raised
-LOGGED = 5  # worker to parent: an attempt logged
+LOGGED = 5  # worker to parent: an attempt logged what the page has no room for
 UNFIT = 6  # worker to parent: the initializer failed
 START = 7  # parent to keeper: start a worker
 STARTED = 8  # keeper to parent: a worker's pid and pidfd
 EXITED = 9  # keeper to parent: a worker's status and resource usage
 IMPORTING = 10  # keeper to parent: about to import a module, or "" when done
 TAINTED = 11  # keeper to parent: importing a module left threads; this keeper must not fork
-TOLD = 12  # worker to parent: so many outcomes stand in the page
+TOLD = 12  # worker to parent: so many outcomes stand in the page, and log records up to the mark
 PREPARE = 13  # parent to keeper: modules to import, and what else a `Setup` lacks, before the first START
 FAILING = 14  # worker to parent: an attempt raised, and this much is sure: what follows runs the user's code
 OUTPUT = 15  # worker to parent: so long is the file of what an attempt writes; the file, when it is new
@@ -62,7 +62,9 @@ _CLOEXEC_DONT_WAIT = _CLOEXEC | _DONT_WAIT
 
 _SPILLED = 1  # flag: the body is in the memfd that the last descriptor names
 
-_HEAD = struct.Struct("<BBHQ")  # kind, flags, number of descriptors, id
+_HEAD = struct.Struct("<BBHQQ")  # kind, flags, number of descriptors, id, mark
+_MARK = struct.Struct("<Q")
+_MARK_AT = _HEAD.size - _MARK.size
 _RESIDENT = struct.Struct("<Q")  # memory in bytes
 _HEAD_SHORT = struct.Struct("<QQ")  # attempt id, resident memory in bytes
 _SHORT = struct.Struct("<QQdd")  # the same; and start and end, with which the measure begins that follows
@@ -79,6 +81,8 @@ class Message(NamedTuple):
     descriptors: list[int]
     #: Whether descriptors were lost, since this process can open no more: there is nothing then but kind and id.
     is_cut: bool = False
+    #: So far the worker had written log records into its page before.
+    mark: int = 0
 
 
 class Channel:
@@ -125,7 +129,7 @@ class Channel:
         gone = self._sent_ahead[1] if self._sent_ahead[0] == id_ else 0
         while len(descriptors) - gone > DESCRIPTORS_MAX:
             part = descriptors[gone : gone + DESCRIPTORS_MAX]
-            self.socket.sendmsg([_HEAD.pack(DESCRIPTORS, 0, len(part), id_)], [_rights(part)], flags)
+            self.socket.sendmsg([_HEAD.pack(DESCRIPTORS, 0, len(part), id_, 0)], [_rights(part)], flags)
             gone += len(part)
             self._sent_ahead = (id_, gone)
         # `socket.send_fds` would do, but it ignores its flags and waits.
@@ -162,7 +166,7 @@ class Channel:
 
     def _message(self, datagram: memoryview, descriptors: list[int], *, is_cut: bool) -> Message:
         try:
-            kind, flags, count, id_ = _unpack_head(datagram)
+            kind, flags, count, id_, mark = _unpack_head(datagram)
         except ValueError:
             close_all(descriptors)
             raise
@@ -170,10 +174,10 @@ class Channel:
             descriptors = self._take_ahead(id_) + descriptors
         if is_cut or len(descriptors) != count:
             close_all(descriptors)
-            return Message(kind, id_, b"", [], is_cut=True)
+            return Message(kind, id_, b"", [], True, mark)
         if flags:
-            return Message(kind, id_, _read_all(descriptors.pop()), descriptors)
-        return Message(kind, id_, datagram[_HEAD.size :], descriptors)
+            return Message(kind, id_, _read_all(descriptors.pop()), descriptors, False, mark)
+        return Message(kind, id_, datagram[_HEAD.size :], descriptors, False, mark)
 
     def close(self) -> None:
         """Close this end and what was received but not taken."""
@@ -201,19 +205,19 @@ def message_of(datagram: bytes | memoryview) -> Message:
     Raises:
         ValueError: It is not a message of ours, or one that has descriptors.
     """
-    kind, flags, count, id_ = _unpack_head(datagram)
+    kind, flags, count, id_, _ = _unpack_head(datagram)
     if flags or count:
         msg = "a message with descriptors came without them"
         raise ValueError(msg)
     return Message(kind, id_, datagram[_HEAD.size :], [])
 
 
-def _unpack_head(datagram: bytes | memoryview) -> tuple[int, int, int, int]:
-    """Kind, flags, number of descriptors and id, checked: a task may have written where only we write."""
+def _unpack_head(datagram: bytes | memoryview) -> tuple[int, int, int, int, int]:
+    """Kind, flags, number of descriptors, id and mark, checked: a task may have written where only we write."""
     if len(datagram) >= _HEAD.size:
-        kind, flags, count, id_ = _HEAD.unpack_from(datagram)
+        kind, flags, count, id_, mark = _HEAD.unpack_from(datagram)
         if kind in _KINDS and flags <= _SPILLED and (count or not flags):
-            return kind, flags, count, id_
+            return kind, flags, count, id_, mark
     msg = f"a datagram that begins with {bytes(datagram[: _HEAD.size])!r} is no message"
     raise ValueError(msg)
 
@@ -240,12 +244,17 @@ def encode(kind: int, id_: int, body: bytes = b"", descriptors: Sequence[int] = 
         and belongs to the caller; `is_spilled` tells.
     """
     if len(body) <= INLINE_MAX + 1024:
-        return _HEAD.pack(kind, 0, len(descriptors), id_) + body, descriptors
+        return _HEAD.pack(kind, 0, len(descriptors), id_, 0) + body, descriptors
     fd = os.memfd_create("processes-message", os.MFD_CLOEXEC)
     view = memoryview(body)
     while view:
         view = view[os.write(fd, view) :]
-    return _HEAD.pack(kind, _SPILLED, len(descriptors) + 1, id_), [*descriptors, fd]
+    return _HEAD.pack(kind, _SPILLED, len(descriptors) + 1, id_, 0), [*descriptors, fd]
+
+
+def marked(datagram: bytes, mark: int) -> bytes:
+    """What `encode` made, with the position up to which log records had been written before."""
+    return datagram[:_MARK_AT] + _MARK.pack(mark) + datagram[_HEAD.size :]
 
 
 def is_spilled(datagram: bytes) -> bool:

@@ -12,6 +12,7 @@ import contextvars
 import ctypes
 import errno
 import gc
+import math
 import os
 import select
 import signal
@@ -55,6 +56,10 @@ _TELL_AFTER_S = 0.0002
 
 #: So long an outcome may stand in the page untold while attempts follow, in seconds.
 _UNTOLD_S = 0.001
+
+#: A log record that follows another within this time, in seconds, is not told of: whoever was told of that one looks
+#: again after it.
+LOGGED_S = 0.002
 
 #: A result up to this size, in bytes, whose classes are not the standard library's is loaded once to see whether it
 #: can be: whoever reads it is not to find out. A larger one would take too long.
@@ -152,8 +157,10 @@ class _Worker:
         self._tokens = tokens
         self._inodes = self._own_inodes()
         self._taken = 0  # jobs that were taken from the page
-        self._untold = 0  # outcomes in the page, if the parent has not been told of all of them
-        self._untold_since = 0.0
+        self._untold = False  # whether there is something in the page of which the parent has not been told
+        self._untold_since = math.inf  # the first outcome of it
+        self._logged_at = 0.0  # when it was told of log records last
+        self._is_logging = False
         self._setup = setup
         self._pid = os.getpid()
         self._usage = OwnUsage()
@@ -376,8 +383,27 @@ class _Worker:
         return known
 
     def _ship_record(self, packed: bytes) -> None:
+        """
+        Put it into the page, where the parent finds it also if this process is killed now.
+
+        A fork that the task made, which shares the page, takes the channel; and so does a signal's handler that logs
+        while the record that it interrupted is being written. `logging.Handler` keeps other threads away.
+        """
         self._tell_output()
-        self._send(wire.encode_plain(wire.LOGGED, self._attempt_id, packed))
+        is_written = False
+        if not self._is_logging and os.getpid() == self._pid:
+            self._is_logging = True
+            try:
+                is_written = self._page.put_record(self._attempt_id, packed)
+            finally:
+                self._is_logging = False
+        if not is_written:
+            self._send(wire.encode_plain(wire.LOGGED, self._attempt_id, packed))
+            return
+        self._untold, now = True, monotonic()
+        if now - self._logged_at > LOGGED_S:
+            self._logged_at = now
+            self._tell()
 
     def _send_success(
         self, attempt_id: int, measure: Packed, resident: int, value: Value, started_at: float, ended_at: float
@@ -386,22 +412,25 @@ class _Worker:
         if type(value) is not bytes or len(value) > _SHORT_MAX:
             self._send(wire.encode_success(attempt_id, measure, resident, value))
             return
-        if not self._untold:
-            self._untold_since = ended_at
-        self._untold = self._page.put_outcome(wire.encode_short(attempt_id, measure, resident, value))
+        self._untold = True
+        self._untold_since = min(self._untold_since, ended_at)
+        self._page.put_outcome(wire.encode_short(attempt_id, measure, resident, value))
         if ended_at - started_at > _TELL_AFTER_S or ended_at - self._untold_since > _UNTOLD_S:
             self._tell()
 
     def _tell(self) -> None:
+        """Say how much stands in the page."""
         if self._untold:
-            count, self._untold = self._untold, 0
-            self._channel.send(*wire.encode(wire.TOLD, count))
+            self._untold, self._untold_since = False, math.inf
+            datagram, _ = wire.encode(wire.TOLD, self._page.told)
+            self._channel.send(wire.marked(datagram, self._page.written))
 
     def _send(self, encoded: tuple[bytes, Sequence[int]]) -> None:
+        """Send a message, behind all that stands in the page."""
         self._tell()
         datagram, descriptors = encoded
         try:
-            self._channel.send(datagram, descriptors)
+            self._channel.send(wire.marked(datagram, self._page.written), descriptors)
         finally:
             if wire.is_spilled(datagram):
                 os.close(descriptors[-1])

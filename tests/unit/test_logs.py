@@ -414,12 +414,12 @@ def test_destination_delivers_to_task_and_application(root: logging.Logger) -> N
     logger.addHandler(task)
     root.addHandler(application)
     destination = Destination(logger, "load", deliver_at_once, 0.0)
-    destination.remote_record(pack(record("info")))
-    destination.remote_record(pack(record("loud", level=logging.ERROR)))
+    destination.remote_records([pack(record("info"))])
+    destination.remote_records([pack(record("loud", level=logging.ERROR))])
     assert task.texts == ["info", "loud"]
     assert application.texts == ["loud"]
     logging.getLogger("app").setLevel(logging.INFO)
-    destination.remote_record(pack(record("now wanted")))
+    destination.remote_records([pack(record("now wanted"))])
     assert application.texts == ["loud", "now wanted"]
 
 

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from processes.page import MESSAGE_MAX, SLOTS, Page
+from processes.page import MESSAGE_MAX, RECORD_MAX, RING_SIZE, SLOTS, Page
 
 Sides = tuple[Page, Page]
 
@@ -130,3 +130,70 @@ def test_page_does_not_take_a_damaged_outcome(page_fd: int, sides: Sides, at: in
     os.pwrite(page_fd, bytes([whole[start + at] ^ 0x55]), start + at)
     with pytest.raises(ValueError, match="not whole"):
         next(parent.outcomes(0, 1))
+
+
+# ---- log records -----------------------------------------------------------------------------------------------------
+
+
+def test_page_hands_records_over_in_order(sides: Sides) -> None:
+    """Of any length, round and round the ring, each once, up to the position that was asked for."""
+    parent, worker = sides
+    sent, found = list[tuple[int, bytes]](), list[tuple[int, bytes]]()
+    for number in range(2000):
+        record = (number % 7, b"%d" % number * (number % 500))
+        assert worker.put_record(*record)
+        sent.append(record)
+        if number % 40 == 39:
+            middle = worker.written
+            assert worker.put_record(9, b"later")
+            found += parent.records(middle)
+            assert found == sent
+            assert list(parent.records(parent.written)) == [(9, b"later")]
+            assert list(parent.records(parent.written)) == []
+    assert worker.written > 4 * RING_SIZE
+
+
+def test_page_takes_records_until_its_ring_is_full(sides: Sides) -> None:
+    """None is overwritten before it was read, and there is room again afterwards."""
+    parent, worker = sides
+    for _ in range(3):
+        count = 0
+        while worker.put_record(count, bytes([count % 256]) * 1000):
+            count += 1
+        assert count >= RING_SIZE // 1032 - 1
+        assert list(parent.records(parent.written)) == [(n, bytes([n % 256]) * 1000) for n in range(count)]
+
+
+def test_page_takes_no_record_that_is_too_long(sides: Sides) -> None:
+    """A longer one would hold the ring up; nothing is written then."""
+    parent, worker = sides
+    assert worker.put_record(1, b"x" * RECORD_MAX)
+    assert not worker.put_record(2, b"x" * (RECORD_MAX + 1))
+    assert [len(record) for _, record in parent.records(parent.written)] == [RECORD_MAX]
+
+
+@pytest.mark.parametrize("at", [8, 12, 16, 30])
+def test_page_does_not_take_a_damaged_record(page_fd: int, sides: Sides, at: int) -> None:
+    """Length, checksum or text; the one before it is given."""
+    parent, worker = sides
+    worker.put_record(1, b"whole")
+    start = worker.written
+    worker.put_record(2, b"damaged damaged damaged")
+    place = os.pread(page_fd, 2**21, 0).index(b"damaged") - 16
+    assert place % 16 == start % 16
+    byte = os.pread(page_fd, 1, place + at)[0]
+    os.pwrite(page_fd, bytes([byte ^ 0x55]), place + at)
+    found = parent.records(parent.written)
+    assert next(found) == (1, b"whole")
+    with pytest.raises(ValueError, match="not whole"):
+        next(found)
+
+
+@pytest.mark.parametrize("until", [-1, RING_SIZE + 1])
+def test_page_reads_no_more_records_than_there_can_be(sides: Sides, until: int) -> None:
+    """A worker whose memory is corrupt may say anything."""
+    parent, worker = sides
+    worker.put_record(1, b"x")
+    list(parent.records(worker.written))
+    with pytest.raises(ValueError, match="cannot hold"):
+        next(parent.records(worker.written + until))

@@ -41,7 +41,7 @@ from processes.events import (
     AttemptsSucceeded,
     AttemptStarted,
     BackendEvent,
-    RecordLogged,
+    RecordsLogged,
     RunBroken,
     TroubleSeen,
 )
@@ -61,6 +61,7 @@ from processes.preflight import Packer
 from processes.spec import name_of, require, require_callable, require_int
 from processes.usage import Measure, Packed, measure_of
 from processes.watched import CLOSED
+from processes.worker import LOGGED_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -693,10 +694,12 @@ class PoolBackend(Backend):
         self._drain(child)
 
     def _drain(self, child: Child) -> None:
-        """Handle everything that the child has sent, then the outcomes that stood in its page before."""
+        """Handle everything that the child has sent, then the records and outcomes that stood in its page before."""
         try:
-            told = child.page.told
+            # Outcomes first: the records that their attempts made were written before.
+            told, written = child.page.told, child.page.written
             self._receive_all(child)
+            self._take_records(child, written)
             self._take_outcomes(child, told)
         except Exception as error:  # noqa: BLE001  a task wrote where only we write, or its memory is corrupt
             self._events.append(
@@ -741,8 +744,24 @@ class PoolBackend(Backend):
                 self._events.append(AttemptsSucceeded(ids, values, measures))
                 self._count_ends(child, last, len(ids), seconds / len(ids), measure_of(measures[-1]).ended_at)
 
+    def _take_records(self, child: Child, until: int) -> None:
+        """Take in the log records that stand in its page up to a position, and listen for more."""
+        if child.page.read_until >= until:
+            return
+        attempt_id, batch = 0, list[bytes]()
+        try:
+            for logged_by, record in child.page.records(until):
+                if logged_by != attempt_id or not batch:
+                    attempt_id, batch = logged_by, []
+                    self._report_start(child, attempt_id)
+                    self._events.append(RecordsLogged(attempt_id, batch))
+                batch.append(record)
+        finally:
+            child.listen_at = monotonic() + LOGGED_S
+
     def _handle_child(self, child: Child, message: Message) -> None:
         kind = message.kind
+        self._take_records(child, message.mark)
         if message.is_cut:
             self._handle_cut(child, message)
         elif kind == wire.SUCCEEDED:
@@ -763,7 +782,7 @@ class PoolBackend(Backend):
         elif kind == wire.LOGGED:
             (record,) = wire.decode_plain(message)
             self._report_start(child, message.id)
-            self._events.append(RecordLogged(message.id, record))  # type: ignore[arg-type]  # bytes, by our own handler
+            self._events.append(RecordsLogged(message.id, [record]))  # type: ignore[list-item]  # bytes, by our handler
         else:
             self._handle_other(child, message)
 
@@ -812,9 +831,11 @@ class PoolBackend(Backend):
     def _take_output(self, child: Child, placed: Placed, until: int, *, is_last: bool = False) -> None:
         if placed.output is None:
             return
-        for line in placed.output.lines(until, is_last=is_last):
+        lines = placed.output.lines(until, is_last=is_last)
+        records = [logs.output_record(placed.call.name, line) for line in lines]
+        if records:
             self._report_start(child, placed.attempt_id)
-            self._events.append(RecordLogged(placed.attempt_id, logs.output_record(placed.call.name, line)))
+            self._events.append(RecordsLogged(placed.attempt_id, records))
 
     def _handle_other(self, child: Child, message: Message) -> None:
         if message.kind == wire.READY:
@@ -899,7 +920,7 @@ class PoolBackend(Backend):
     def _next_check(self, until: float | None) -> float:
         next_at = math.inf if until is None else until
         for child in self._children.values():
-            next_at = min(next_at, child.check_at)
+            next_at = min(next_at, child.check_at, child.listen_at)
         if self._importing is not None:
             next_at = min(next_at, self._importing[1] + _IMPORT_MAX_S)
         return next_at
@@ -909,6 +930,9 @@ class PoolBackend(Backend):
         for child in list(self._children.values()):
             if child.check_at <= now:
                 self._look(child, now)
+            elif child.listen_at <= now:
+                child.listen_at = math.inf
+                self._drain(child)
         if self._importing is not None and now >= self._importing[1] + _IMPORT_MAX_S:
             self._leave_out(self._importing[0], f"it took more than {_IMPORT_MAX_S:.0f} s")
 
