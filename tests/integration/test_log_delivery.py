@@ -253,6 +253,101 @@ def test_flood_does_not_keep_a_timeout_waiting(method: str, tmp_path: Path) -> N
     count_lines(path, 1)
 
 
+class OpensGate(logging.Handler):
+    """Lets a task through a gate when it gets a certain message."""
+
+    def __init__(self, gate: Gate, message: str) -> None:
+        super().__init__()
+        self._gate = gate
+        self._message = message
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage() == self._message:
+            self._gate.child_arrives().let_go()
+
+
+def log_and_wait(address: bytes) -> None:
+    begun = time.monotonic()
+    while time.monotonic() < begun + 0.05:
+        pass  # The parent has had its look at an attempt that has just begun, and waits for news.
+    for number in range(5):
+        logging.getLogger("etl.rows").info("line %d", number)
+    pass_gate(address)
+
+
+@every_method
+def test_last_line_of_several_arrives_while_the_task_goes_on(method: str, gate: Gate) -> None:
+    """A child does not tell of each; the parent looks for those that it was not told of."""
+    task = Task("t", log_and_wait, args=(gate.address,), timeout=60)
+    task.logger.addHandler(OpensGate(gate, "line 4"))
+    assert run(method, task).entries["t"].error is None
+
+
+def log_short_and_long() -> None:
+    for number in range(200):
+        length = (1, 50_000, 70_000, 300_000)[number % 4]
+        logging.getLogger("etl.rows").info("t0 line %d%s", number, f"\n{'x' * length}" if number % 3 else "")
+
+
+@every_method
+def test_lines_of_any_length_stay_in_order(method: str, tmp_path: Path) -> None:
+    """Long ones take another way than short ones."""
+    path = tmp_path / "all.log"
+    run(method, Task("t0", log_short_and_long, path))
+    assert count_lines(path, 1) == [200]
+
+
+#: So many alarms interrupt a task that logs.
+ALARMS = 50
+
+
+def log_while_alarms_log() -> tuple[int, int]:
+    """Log without end until ALARMS alarms have, whose handler logs too; returns how many lines of each there were."""
+    counts = [0, 0]
+
+    def log(which: int) -> None:
+        logging.getLogger("etl.rows").info("t%d line %d", which, counts[which])
+        counts[which] += 1
+
+    def alarm(*_: object) -> None:
+        log(1)
+        signal.setitimer(signal.ITIMER_REAL, 0.0007)  # Only now: no alarm interrupts another.
+
+    signal.signal(signal.SIGALRM, alarm)
+    signal.setitimer(signal.ITIMER_REAL, 0.0007)
+    while counts[1] < ALARMS:
+        log(0)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return counts[0], counts[1]
+
+
+@every_method
+def test_line_of_a_signals_handler_is_whole_and_spoils_no_other(method: str, tmp_path: Path) -> None:
+    """It may come at any instruction of a logging call that it interrupts."""
+    path = tmp_path / "all.log"
+    report = run(method, Task("t", log_while_alarms_log, path, timeout=60))
+    assert count_lines(path, 2) == list(report.entries["t"].result)
+
+
+def log_on_both_sides() -> None:
+    pid = os.fork()
+    logger = logging.getLogger("etl.rows")
+    for number in range(500):
+        logger.info("t%d line %d", pid == 0, number)
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+@every_method
+def test_lines_of_a_fork_and_its_parent_are_all_there(method: str, tmp_path: Path) -> None:
+    """Both log at the same time."""
+    path = tmp_path / "all.log"
+    report = run(method, Task("t", log_on_both_sides, path))
+    assert (report.entries["t"].error, report.warnings) == (None, ())
+    assert count_lines(path, 2) == [500, 500]
+
+
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
