@@ -267,12 +267,17 @@ class OpensGate(logging.Handler):
 
 
 def log_and_wait(address: bytes) -> None:
-    begun = time.monotonic()
-    while time.monotonic() < begun + 0.05:
-        pass  # The parent has had its look at an attempt that has just begun, and waits for news.
+    spend(0.05)  # The parent has had its look at an attempt that has just begun, and waits for news.
     for number in range(5):
         logging.getLogger("etl.rows").info("line %d", number)
+        spend(0.0003)  # It has heard of the first line before the last is there.
     pass_gate(address)
+
+
+def spend(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
 
 
 @every_method
