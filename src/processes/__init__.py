@@ -19,7 +19,8 @@ How a task travels, with the process boundary down the middle:
    limits and lays the blame; `backends.threads` and `backends.sequential` make attempts in the caller's process.
 4. `keeper` starts, reaps and buries the workers; `worker` makes one attempt after another and answers by `wire`;
    `workplace` puts back what an attempt changed of its worker, part by part (`watched`).
-5. An exception becomes plain data where it lives (`failure`); usage is measured there too (`usage`).
+5. An exception becomes plain data where it lives (`failure`); usage is measured there too (`usage`). `system` has what
+   stands in for what a container's rules refuse of the kernel.
 6. `record` keeps what became of a task; `report` says it, task by task, and `run_info` when, where and how;
    `report_json` writes it as text and reads it (`plain`: any value as JSON); `merging` makes one of several,
    `comparison` tells what changed between two.

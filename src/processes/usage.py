@@ -12,6 +12,7 @@ import os
 import re
 import resource
 import struct
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -239,6 +240,22 @@ def _counter(path: str, pattern: bytes) -> int | None:
     except OSError:
         return None
     return None if found is None else int(found[1])
+
+
+def free_descriptors() -> int:
+    """
+    How many more descriptors this process may open.
+
+    Source: RLIMIT_NOFILE, getrlimit(2); those that are open in /proc/self/fd, proc(5): none are seen without it.
+    """
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    limit = sys.maxsize if soft == resource.RLIM_INFINITY else soft
+    try:
+        return max(0, limit - len(os.listdir("/proc/self/fd")))
+    except FileNotFoundError:
+        return limit
+    except OSError:  # There is none left to look with.
+        return 0
 
 
 def usable_cpus() -> int:
