@@ -164,23 +164,25 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """
-    Load a public name when it is asked for.
+if not TYPE_CHECKING:  # or a checker would take any name for a public one
 
-    Every child imports this package, and needs a third of it; looking the version up takes another 30 ms.
-    """
-    if name == "__version__":
-        value: object = _installed_version()
-    elif name in _HOMES:
-        import importlib
+    def __getattr__(name: str) -> object:
+        """
+        Load a public name when it is asked for.
 
-        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    else:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    globals()[name] = value
-    return value
+        Every child imports this package, and needs a third of it; looking the version up takes another 30 ms.
+        """
+        if name == "__version__":
+            value: object = _installed_version()
+        elif name in _HOMES:
+            import importlib
+
+            value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        else:
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

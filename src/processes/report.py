@@ -146,16 +146,19 @@ class TaskReportEntry(_MadeLater):
             error = self.error
             return RemoteTaskError(error.exception_type or "Exception", error.exception, error.traceback_str)
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  of a field that was not read yet
-        try:
-            record = _record_of(self)
-            make, keep = _FIELDS[name]
-        except (AttributeError, KeyError):
-            msg = f"{type(self).__name__!r} object has no attribute {name!r}"
-            raise AttributeError(msg, name=name, obj=self) from None
-        value = make(record)
-        keep(self, value)
-        return value
+    if not TYPE_CHECKING:  # or a checker would take any name for an attribute
+
+        def __getattr__(self, name: str) -> object:
+            """Of a field that was not read yet."""
+            try:
+                record = _record_of(self)
+                make, keep = _FIELDS[name]
+            except (AttributeError, KeyError):
+                msg = f"{type(self).__name__!r} object has no attribute {name!r}"
+                raise AttributeError(msg, name=name, obj=self) from None
+            value = make(record)
+            keep(self, value)
+            return value
 
     def __str__(self) -> str:
         """How the task ended, what it took, its result or its failure."""
