@@ -133,7 +133,7 @@ class WorkerCrashedError(ProcessesError):
         signal: Name of the signal that killed it, such as "SIGSEGV", or None.
         exitcode: Its exit code where it exited by itself, or None.
         pid: Its process id.
-        seconds: How long the attempt had run.
+        seconds: How long the attempt had run, in seconds.
         peak_memory: The child's highest resident memory in bytes, or None where not known.
         attempt: Which of the task's attempts it was, 1 for the first.
     """

@@ -189,7 +189,7 @@ def _leave() -> NoReturn:
 
 
 def _has_threads() -> bool:
-    """Whether this process has more than one thread, by whoever it was started."""
+    """Whether this process has more than one thread, by whoever it was started. Source: /proc/PID/task, proc(5)."""
     try:
         return len(os.listdir("/proc/self/task")) > 1
     except FileNotFoundError:  # Without /proc, Python's own are known.

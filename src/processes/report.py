@@ -27,7 +27,17 @@ if TYPE_CHECKING:
 
 
 class TaskResult:
-    """How a task ended, as `Task.run` and `process.runner.results` tell it."""
+    """
+    How a task ended, as `Task.run` and `process.runner.results` tell it.
+
+    Attributes:
+        status: SUCCESS, ERRORED or SKIPPED; PENDING before a run.
+        result: What it returned; None where it did not.
+        exception: What it raised; None where it did not.
+        error_data: The same as plain data.
+        elapsed_seconds: Seconds of all attempts together; waiting is not counted.
+        attempts: Attempts made; 0 where none was.
+    """
 
     __module__ = "processes"
 
@@ -40,7 +50,7 @@ class TaskResult:
         elapsed_seconds: float = 0.0,
         attempts: int = 0,
     ) -> None:
-        """Plain attributes of the parameters' names; `elapsed_seconds` counts all attempts."""
+        """Plain attributes of the parameters' names."""
         self.status = status
         self.result = result
         self.exception = exception
@@ -443,7 +453,7 @@ class Delivery:
     delivered: bool
     #: What the channel raised; None when it was delivered.
     error: Exception | None
-    #: How long it took.
+    #: How long it took, in seconds.
     seconds: float
 
 

@@ -64,6 +64,7 @@ def open_process(pid: int) -> int:
     A handle on a process, which must not have been reaped: a pidfd, or where these are refused its folder in /proc.
 
     Both can be sent to another process, and neither ever means a later process of the same id.
+    Source: pidfd_send_signal(2), which takes both.
 
     Raises:
         ProcessLookupError: There is no such process.

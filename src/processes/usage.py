@@ -162,7 +162,11 @@ def descendants(pid: int) -> list[int]:
 
 
 def children(pid: int) -> list[int]:
-    """Ids of the living and unreaped children of a process, whichever of its threads made them."""
+    """
+    Ids of the living and unreaped children of a process, whichever of its threads made them.
+
+    Source: /proc/PID/task/TID/children, proc(5).
+    """
     try:
         threads = os.listdir(f"/proc/{pid}/task")
         texts = [_read(f"/proc/{pid}/task/{thread}/children") for thread in threads]
@@ -270,7 +274,11 @@ def usable_cpus() -> int:
 
 
 def _cgroup_quota(root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") -> float | None:
-    """The tightest quota, in CPUs, of the cgroups this process is in, or None where there is none."""
+    """
+    The tightest quota, in CPUs, of the cgroups this process is in, or None where there is none.
+
+    Source: /proc/PID/cgroup, cgroups(7); its second field names the controllers, and is empty for version 2.
+    """
     try:
         lines = _read(membership).decode().splitlines()
     except OSError:

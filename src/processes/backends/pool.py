@@ -1169,7 +1169,7 @@ def _kill_strays(child: Child) -> set[int]:
     Kill what a dead worker left: without a keeper nobody else can find it. Returns their ids, and their sessions'.
 
     By its session, and by the worker's page, which every process that it forked has mapped still. One that called
-    setsid and then exec'd something else is not found.
+    setsid and then exec'd something else is not found. Source: /proc/PID/maps, proc(5).
     """
     import signal
 
