@@ -129,6 +129,7 @@ HELD_BY = {
     "the container has one CPU or a quota, is read-only, lacks `/dev/shm`, `/proc`, `HOME` or standard streams, "
     "refuses memfds or pidfds, or has your program as PID 1": [
         "acceptance/test_small_machines.py::test_one_cpu_is_one_worker",
+        "acceptance/test_small_machines.py::test_half_a_cpu_is_one_worker",
         "unit/test_usage.py::test_usable_cpus_are_affinity_cut_by_quota",
         "acceptance/test_small_machines.py::test_small_run_where_only_the_log_folder_can_be_written",
         "acceptance/test_small_machines.py::test_small_run_without_shared_memory",

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,39 @@ def test_small_run_on_one_cpu(way: str, tmp_path: Path) -> None:
     check_small_run(way, tmp_path, around=["taskset", "-c", str(cpu)])
 
 
+QUOTA = """
+report = Process([Task("a", int)]).run("processes" if CHILDREN else mode())
+answer([report.run.max_workers, report.entries["a"].result])
+"""
+
+# Half a processor, of version 2 of cgroups or of version 1, for this shell and all that it starts.
+IN_GROUP = """
+if test -e /sys/fs/cgroup/cgroup.controllers; then
+    mkdir "/sys/fs/cgroup/$1" && echo "50000 100000" > "/sys/fs/cgroup/$1/cpu.max" || exit 77
+    echo $$ > "/sys/fs/cgroup/$1/cgroup.procs" || exit 77
+else
+    mkdir "/sys/fs/cgroup/cpu/$1" && echo 50000 > "/sys/fs/cgroup/cpu/$1/cpu.cfs_quota_us" || exit 77
+    echo $$ > "/sys/fs/cgroup/cpu/$1/cgroup.procs" || exit 77
+fi
+"""
+
+
+@pytest.fixture
+def group() -> Iterator[str]:
+    """Name of a cgroup that is removed in the end."""
+    name = f"processes-tests-{os.getpid()}"
+    yield name
+    for folder in (Path("/sys/fs/cgroup", name), Path("/sys/fs/cgroup/cpu", name)):
+        if folder.exists():
+            folder.rmdir()
+
+
+@pytest.mark.parametrize("way", ["threads", "forkserver"])
+def test_half_a_cpu_is_one_worker(way: str, group: str, tmp_path: Path) -> None:
+    """By the quota of its cgroup, however many processors it may run on."""
+    assert ask(QUOTA, way, tmp_path, around=in_shell(IN_GROUP, group)) == [1, 0]
+
+
 FEW_DESCRIPTORS = ["prlimit", "--nofile=64:64"]
 
 
@@ -227,11 +260,11 @@ answer([len(report.successes), report.warnings, lines])
 """
 
 
-@every_way
+@pytest.mark.parametrize(
+    "way", [way for way in WAYS if way != "fork"]
+)  # on_event has a thread, beside which none forks
 def test_logfiles_of_all_tasks_are_written_with_64_descriptors(way: str, tmp_path: Path) -> None:
     """They take turns to be open."""
-    if way == "fork":
-        pytest.skip("on_event has a thread, beside which nobody forks")
     assert ask(MANY_LOGS, way, tmp_path, around=FEW_DESCRIPTORS) == [100, [], 100]
 
 
