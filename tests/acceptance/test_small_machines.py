@@ -103,8 +103,10 @@ def ask(program: str, way: str, folder: Path, *, around: Sequence[str] = (), env
         around: A command, which starts the one that follows it.
         env: Its environment beside PYTHONPATH; None for this one's.
     """
+    script = folder / "program.py"
+    script.write_text(HEAD + program)
     child = subprocess.run(
-        [*around, sys.executable, "-c", HEAD + program, way, str(folder)],
+        [*around, sys.executable, str(script), way, str(folder)],
         env={**(os.environ if env is None else env), "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -357,11 +359,26 @@ def test_small_run_with_a_long_temporary_folder(way: str, tmp_path: Path) -> Non
 CWD_REMOVED = 'cd "$1"; rmdir "$1"'
 
 
+def in_removed_folder(folder: Path) -> list[str]:
+    """For a program whose working directory was removed before it began."""
+    for name in ("probed", "gone"):
+        (folder / name).mkdir()
+    probed = subprocess.run(
+        [*in_shell(CWD_REMOVED, str(folder / "probed")), sys.executable, "-c", "import socket"],
+        env={**os.environ, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if probed.returncode:  # Seen with 3.13.0: "SystemError: error return without exception set".
+        pytest.skip(f"this Python itself cannot work there: {probed.stderr.splitlines()[-1]}")
+    return in_shell(CWD_REMOVED, str(folder / "gone"))
+
+
 @every_way
 def test_small_run_in_a_removed_folder(way: str, tmp_path: Path) -> None:
-    """The working directory was removed before the program began."""
-    (tmp_path / "gone").mkdir()
-    check_small_run(way, tmp_path, around=in_shell(CWD_REMOVED, str(tmp_path / "gone")))
+    """There is no working directory."""
+    check_small_run(way, tmp_path, around=in_removed_folder(tmp_path))
 
 
 RELATIVE_LOG = """
@@ -374,8 +391,7 @@ except FileNotFoundError as error:
 
 def test_relative_logfile_in_a_removed_folder_is_refused(tmp_path: Path) -> None:
     """The error says why there is no place for it."""
-    (tmp_path / "gone").mkdir()
-    said = ask(RELATIVE_LOG, "sequential", tmp_path, around=in_shell(CWD_REMOVED, str(tmp_path / "gone")))
+    said = ask(RELATIVE_LOG, "sequential", tmp_path, around=in_removed_folder(tmp_path))
     assert "the working directory was removed, so a relative logfile has no place" in said
     assert said.endswith(": 'a.log'")
 
