@@ -22,7 +22,7 @@ from support.seccomp import can_refuse
 # What each program begins with; its arguments are a way to run and a folder that can be written to.
 HEAD = """
 import json, logging, os, resource, signal, sys, time
-from processes import Process, ProcessPool, Task, TaskDependency, WorkerStartError
+from processes import Process, ProcessPool, RunTerminated, Task, TaskDependency, WorkerStartError
 
 way, folder = sys.argv[1:3]
 CHILDREN = way not in ("sequential", "threads")
@@ -237,14 +237,19 @@ with Gate() as gate:
     report = Process(tasks).run(mode())
     thread.join()
 resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-answer([len(report.successes), len(report.errored), len(report.skipped)])
+answer([len(report.successes), len(report.errored), len(report.skipped), report.warnings])
 """
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_worker_that_cannot_be_replaced_leaves_its_work_to_the_others(method: str, tmp_path: Path) -> None:
     """Where no descriptor is left for another one, the run goes on with those that live."""
-    assert ask(WORKER_LOST, method, tmp_path) == [21, 1, 20]
+    assert ask(WORKER_LOST, method, tmp_path) == [
+        21,
+        1,
+        20,
+        ["not more than 1 workers at a time: [Errno 24] Too many open files"],
+    ]
 
 
 MANY_LOGS = """
@@ -467,6 +472,25 @@ def test_pid_1_is_left_no_zombies(method: str, tmp_path: Path) -> None:
         "kills": "the process that starts the workers died twice",
     }
     assert (pid, left) == (1, [1])
+
+
+STOPPED = """
+def stop():
+    os.kill(1, signal.SIGTERM)
+    time.sleep(600)
+
+try:
+    Process([Task("stops", stop), Task("after", int, dependencies=[TaskDependency("stops")])]).run(mode(1))
+except RunTerminated as stopped:
+    answer([stopped.code, told(stopped.report)])
+"""
+
+
+@every_method
+def test_pid_1_hears_that_its_container_is_stopped(method: str, tmp_path: Path) -> None:
+    """To a PID 1 without a handler of its own the kernel sends no SIGTERM."""
+    told = {"stops": "processes.RunTerminated", "after": "the run was interrupted"}
+    assert ask(STOPPED, method, tmp_path, around=as_pid_1()) == [143, told]
 
 
 HIDE_PROC = "mount -t tmpfs none /proc || exit 77"

@@ -289,7 +289,10 @@ class PoolBackend(Backend):
     def launch(self) -> None:
         """Start the keeper: a new interpreter takes as long as thousands of tasks take to be gone through."""
         self._refuse_fork_with_threads()
-        self._fit_workers(usage.free_descriptors() // 2 // _DESCRIPTORS_EACH)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        # Values and logs need some too.
+        affordable = max(1, usage.free_descriptors() // 2 // _DESCRIPTORS_EACH)
+        self._fit_workers(affordable, f"the program may have {limit} descriptors open")
         self._startup_stderr = system.memory_file("stderr")
         _set_append(self._startup_stderr)
         try:
@@ -317,15 +320,11 @@ class PoolBackend(Backend):
             raise ExceptionGroup(msg, problems)
         self._prepare_keeper()
 
-    def _fit_workers(self, count: int) -> None:
-        """Have so many workers at most, one at the least, where descriptors are few: values and logs need some too."""
-        count = max(1, count)
+    def _fit_workers(self, count: int, why: str) -> None:
+        """Have no more than so many workers from now on."""
         if count < self._max_workers:
             self._max_workers = count
-            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-            self._events.append(
-                TroubleSeen(f"not more than {count} workers at a time: the program may have {limit} descriptors open")
-            )
+            self._events.append(TroubleSeen(f"not more than {count} workers at a time: {why}"))
 
     def start(self, job: Job) -> None:
         """Place an attempt with the least busy child, or with a new one."""
@@ -639,7 +638,7 @@ class PoolBackend(Backend):
         except OSError as error:
             alive = sum(not child.is_dying for child in self._children.values())
             if alive:
-                self._fit_workers(alive)  # Or `slots` would offer again what cannot be had.
+                self._fit_workers(alive, str(error))  # Or `slots` would offer again what cannot be had.
             else:
                 self._break(WorkerStartError(f"no worker could be started: {error}"))
             return None
