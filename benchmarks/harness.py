@@ -41,6 +41,8 @@ class Case:
     #: Of an importable module. It checks its results and raises where they are wrong.
     func: Callable[..., Figures]
     args: tuple[object, ...] = ()
+    #: Seconds that a sample may take.
+    timeout: float = SAMPLE_TIMEOUT_S
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Bench:
         return series
 
     def _sample(self, case: Case, repeat: int) -> Sample | None:
-        task = Task("sample", timed, args=(case.func, case.args), timeout=SAMPLE_TIMEOUT_S)
+        task = Task("sample", timed, args=(case.func, case.args), timeout=case.timeout)
         pool = ProcessPool(1, start_method="spawn", max_tasks_per_child=1)
         started = time.perf_counter()
         report = Process([task]).run(parallel=pool)

@@ -6,14 +6,12 @@ import inspect
 import re
 import typing
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 import processes
 from processes.observer import RunEvent
-
-README = Path(__file__).parents[1] / "README.md"
+from support.readme import README, Table, code_in, tables
 
 #: Tables of parameters, by their section, or by the name in their head.
 CALLABLES: dict[str, Callable[..., object]] = {
@@ -46,47 +44,7 @@ ERRORS = [
     processes.ReportDeliveryError("a", host="b", port=1, step="c"),
 ]
 
-Row = list[str]
-
-_CODE = re.compile(r"`([^`]+)`")
 _FIELD = re.compile(r"[a-z_]+")
-
-
-@dataclasses.dataclass
-class Table:
-    """A table of README, and the third-level heading above it."""
-
-    section: str
-    head: Row
-    rows: list[Row]
-
-    @property
-    def name(self) -> str:
-        """What it is about: the code in its head, or else its section."""
-        return code_in(self.head[0])[0] if code_in(self.head[0]) else self.section
-
-
-def tables(markdown: str, chapter: str) -> list[Table]:
-    """The tables of one second-level chapter."""
-    text = re.split(r"^## ", markdown, flags=re.MULTILINE)
-    found: list[Table] = []
-    section, before = "", ""
-    for line in next(part for part in text if part.startswith(chapter + "\n")).splitlines():
-        if line.startswith("### "):
-            section = line.removeprefix("### ").strip()
-        elif line.startswith("|"):
-            row = [cell.strip() for cell in line.strip().strip("|").split("|")]
-            if not before.startswith("|"):
-                found.append(Table(section, row, []))
-            elif set(line) - set("|-"):
-                found[-1].rows.append(row)
-        before = line
-    return found
-
-
-def code_in(cell: str) -> list[str]:
-    """What is set as code."""
-    return _CODE.findall(cell)
 
 
 def fields_in(cell: str) -> list[str]:
@@ -94,7 +52,7 @@ def fields_in(cell: str) -> list[str]:
     return [code for code in code_in(re.sub(r"\([^)]*\)", "", cell)) if _FIELD.fullmatch(code)]
 
 
-TABLES = tables(README.read_text(encoding="utf-8"), "API reference")
+TABLES = tables(README, "API reference")
 PARAMETERS = {table.name: table for table in TABLES if table.head[1:2] == ["default"]}
 
 

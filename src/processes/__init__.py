@@ -19,7 +19,8 @@ How a task travels, with the process boundary down the middle:
    limits and lays the blame; `backends.threads` and `backends.sequential` make attempts in the caller's process.
 4. `keeper` starts, reaps and buries the workers; `worker` makes one attempt after another and answers by `wire`;
    `workplace` puts back what an attempt changed of its worker, part by part (`watched`).
-5. An exception becomes plain data where it lives (`failure`); usage is measured there too (`usage`).
+5. An exception becomes plain data where it lives (`failure`); usage is measured there too (`usage`). `system` has what
+   stands in for what a container's rules refuse of the kernel.
 6. `record` keeps what became of a task; `report` says it, task by task, and `run_info` when, where and how;
    `report_json` writes it as text and reads it (`plain`: any value as JSON); `merging` makes one of several,
    `comparison` tells what changed between two.
@@ -163,23 +164,25 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """
-    Load a public name when it is asked for.
+if not TYPE_CHECKING:  # or a checker would take any name for a public one
 
-    Every child imports this package, and needs a third of it; looking the version up takes another 30 ms.
-    """
-    if name == "__version__":
-        value: object = _installed_version()
-    elif name in _HOMES:
-        import importlib
+    def __getattr__(name: str) -> object:
+        """
+        Load a public name when it is asked for.
 
-        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    else:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    globals()[name] = value
-    return value
+        Every child imports this package, and needs a third of it; looking the version up takes another 30 ms.
+        """
+        if name == "__version__":
+            value: object = _installed_version()
+        elif name in _HOMES:
+            import importlib
+
+            value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        else:
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

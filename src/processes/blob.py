@@ -11,6 +11,7 @@ still be written to, each reader for itself. Nothing has a name, so nothing can 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -19,6 +20,8 @@ import struct
 import sys
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
+
+from processes import system
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,7 +207,7 @@ class _Sink:
             self.fd = -1
 
     def _move_to_file(self) -> None:
-        self.fd = os.memfd_create("processes-value", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self.fd = system.memory_file("value")
         for part in self._parts:
             _write_all(self.fd, part)
         self._parts.clear()
@@ -220,7 +223,8 @@ class _Sink:
                 index += _SPAN.pack(start, raw.nbytes)
         tail = index + _FOOTER.pack(self.size, len(self.buffers))
         _write_all(self.fd, tail)
-        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
+        with contextlib.suppress(OSError):  # What stands in for a memfd cannot be sealed.
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
         file, self.fd = MemoryFile(self.fd, end + len(tail)), -1
         return file
 

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from processes import wire
+from processes import system, wire
 from processes.page import MESSAGE_MAX, STACK_SIGNAL, Page
 from processes.usage import process_state
 
@@ -77,7 +77,7 @@ class Child:
             self.tokens = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self._page_fd = Page.create()
             self.page = Page(self._page_fd)
-            self.page_inode = os.fstat(self._page_fd).st_ino
+            self.page_mark = _mark_in_maps(self._page_fd)
         except BaseException:
             self.channel.close()
             self.forget_end()
@@ -233,7 +233,7 @@ class Child:
         if self.pidfd < 0:
             return False
         try:
-            signal.pidfd_send_signal(self.pidfd, number)
+            system.send_signal(self.pidfd, number)
         except (ProcessLookupError, PermissionError):
             return False
         return True
@@ -260,3 +260,9 @@ class Child:
             os.close(placed.descriptors[-1])
         if placed.datagram:
             placed.datagram, placed.descriptors, placed.keep = b"", (), None
+
+
+def _mark_in_maps(fd: int) -> str:
+    """How a file shows in /proc/PID/maps of whoever has it mapped: device and inode, proc(5)."""
+    found = os.fstat(fd)
+    return f" {os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x} {found.st_ino} "

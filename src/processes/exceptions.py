@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from processes.report import ProcessExecutionReport
+
 
 def _restore(kind: type[ProcessesError], args: tuple[object, ...], fields: dict[str, object]) -> ProcessesError:
     """Build an error from its parts, without calling its `__init__`, whose parameters are not `args`."""
@@ -54,7 +56,7 @@ class DependencyNotFoundError(ProcessesError):
         """Name the first gap, then all others."""
         self.task_name = task_name
         self.missing_dep = missing_dep
-        self.missing = tuple(missing) if missing else ((task_name, missing_dep),)
+        self.missing: tuple[tuple[str, str], ...] = tuple(missing) if missing else ((task_name, missing_dep),)
         super().__init__("; ".join(f"Task '{task}' depends on missing task: '{gap}'" for task, gap in self.missing))
 
 
@@ -131,7 +133,7 @@ class WorkerCrashedError(ProcessesError):
         signal: Name of the signal that killed it, such as "SIGSEGV", or None.
         exitcode: Its exit code where it exited by itself, or None.
         pid: Its process id.
-        seconds: How long the attempt had run.
+        seconds: How long the attempt had run, in seconds.
         peak_memory: The child's highest resident memory in bytes, or None where not known.
         attempt: Which of the task's attempts it was, 1 for the first.
     """
@@ -179,7 +181,7 @@ class WorkerStartError(ProcessesError):
     def __init__(self, message: str, *, stderr: str = "") -> None:
         """Say what failed, then what the child said."""
         self.stderr = stderr
-        self.report: object | None = None
+        self.report: ProcessExecutionReport | None = None
         super().__init__(f"{message}\n{stderr}".rstrip() if stderr else message)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -204,7 +206,7 @@ class RunTerminated(SystemExit):
         """Make the exit code of the signal's number."""
         super().__init__(128 + number)
         self.signal = signal_name(number)
-        self.report: object | None = None
+        self.report: ProcessExecutionReport | None = None
         self._number = number
         self._text = text or f"the program was told to end by {self.signal}"
 

@@ -18,10 +18,11 @@ import pickle
 import select
 import signal
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from processes import usage, wire, worker
+from processes import system, usage, wire, worker
 from processes.page import Page
 
 if TYPE_CHECKING:
@@ -53,31 +54,29 @@ class KeeperLink:
         self.channel = channel
         self.pid = pid
         self._popen = popen
-        self.pidfd = os.pidfd_open(pid)
+        self.pidfd = system.open_process(pid)
+        #: Readable once the process is gone. Where no pidfd tells, the channel's end does, and of messages as well.
+        self.end = self.pidfd if system.tells_end(self.pidfd) else os.dup(channel.fileno())
 
     @property
     def has_ended(self) -> bool:
         """Whether the process is gone."""
-        return _ends_within(self.pidfd, 0.0)
+        return system.ends_within(self.pidfd, 0.0)
 
     def close(self, *, kill: bool = False) -> None:
         """Let go of the keeper, which then kills all workers and ends; returns when it has."""
         self.channel.close()
-        if kill or not _ends_within(self.pidfd, _END_S):
+        if self.end != self.pidfd:
+            os.close(self.end)  # As it holds the channel open.
+        if kill or not system.ends_within(self.pidfd, _END_S):
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                system.send_signal(self.pidfd, signal.SIGKILL)
         if self._popen is not None:
             self._popen.wait()
         else:
             with contextlib.suppress(ChildProcessError):  # SIGCHLD is ignored: the kernel has reaped it.
                 os.waitpid(self.pid, 0)
         os.close(self.pidfd)
-
-
-def _ends_within(pidfd: int, seconds: float) -> bool:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
 
 
 def launch(setup: Setup, environment: dict[str, str]) -> KeeperLink:
@@ -152,7 +151,7 @@ def interpreter() -> list[str]:
 
 
 def _boot_file(setup: Setup, role: str) -> int:
-    fd = os.memfd_create("processes-boot", os.MFD_CLOEXEC)
+    fd = system.memory_file("boot")
     data = memoryview(pickle.dumps((setup.sys_path, role, tuple(setup))))
     while data:
         data = data[os.write(fd, data) :]
@@ -189,6 +188,14 @@ def _leave() -> NoReturn:
     os._exit(0)
 
 
+def _has_threads() -> bool:
+    """Whether this process has more than one thread, by whoever it was started. Source: /proc/PID/task, proc(5)."""
+    try:
+        return len(os.listdir("/proc/self/task")) > 1
+    except FileNotFoundError:  # Without /proc, Python's own are known.
+        return threading.active_count() > 1
+
+
 def _serve(channel: Channel, setup: Setup) -> None:
     keeper = _Keeper(channel, setup)
     try:
@@ -206,6 +213,7 @@ class _Keeper:
         self._workers: dict[int, tuple[int, int]] = {}  # {pidfd: (worker id, pid)}
         self._spared: set[int] = set()  # children that an imported module started: helpers of its own
         self._poll = select.poll()
+        self._look_every_ms: float | None = None  # where the kernel does not tell when a process ends
 
     def run(self) -> None:
         """Serve until the parent lets go or dies."""
@@ -215,9 +223,9 @@ class _Keeper:
         if parent is None:
             return
         self._poll.register(self._channel.fileno(), select.POLLIN)
-        self._poll.register(parent, select.POLLIN)
+        self._watch(parent)
         while True:
-            for descriptor, _ in self._poll.poll():
+            for descriptor in self._readable(parent):
                 if descriptor == parent:
                     return
                 if descriptor == self._channel.fileno():
@@ -230,17 +238,30 @@ class _Keeper:
                 elif descriptor in self._workers:
                     self._reap(descriptor)
 
+    def _watch(self, pidfd: int) -> None:
+        if system.tells_end(pidfd):
+            self._poll.register(pidfd, select.POLLIN)
+        else:
+            self._look_every_ms = system.LOOK_EVERY_S * 1000
+
+    def _readable(self, parent: int) -> list[int]:
+        """Wait for a message or an end; the descriptors that tell of it."""
+        readable = [descriptor for descriptor, _ in self._poll.poll(self._look_every_ms)]
+        if self._look_every_ms is not None:
+            readable += [pidfd for pidfd in (parent, *self._workers) if system.ends_within(pidfd, 0.0)]
+        return readable
+
     def end(self) -> None:
         """Kill every worker and all that they left."""
         for pidfd in self._workers:
             with contextlib.suppress(OSError):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                system.send_signal(pidfd, signal.SIGKILL)
         self._workers.clear()
         self._bury_orphans()
 
     def _watch_parent(self) -> int | None:
         try:
-            parent = os.pidfd_open(self._setup.parent_pid)
+            parent = system.open_process(self._setup.parent_pid)
         except OSError:
             return None
         # Only now is it sure that the descriptor is the parent's and not that of a later process of the same id.
@@ -269,7 +290,7 @@ class _Keeper:
             # A module that cannot be imported fails the tasks that need it, in the worker, with its own traceback.
             with contextlib.suppress(BaseException):
                 __import__(module)
-            if len(os.listdir("/proc/self/task")) > 1:
+            if _has_threads():
                 self._tell(wire.TAINTED, 0, module)
                 return False
         self._spared = set(usage.descendants(os.getpid()))
@@ -290,9 +311,9 @@ class _Keeper:
             finally:
                 _leave()
         wire.close_all(message.descriptors)
-        pidfd = os.pidfd_open(pid)
+        pidfd = system.open_process(pid)
         self._workers[pidfd] = (message.id, pid)
-        self._poll.register(pidfd, select.POLLIN)
+        self._watch(pidfd)
         self._tell(wire.STARTED, message.id, pid, descriptors=[pidfd])
 
     def _become_worker(self, end: int, page: int, tokens: int, keeper_pid: int) -> None:
@@ -309,7 +330,8 @@ class _Keeper:
 
     def _reap(self, pidfd: int) -> None:
         worker_id, pid = self._workers.pop(pidfd)
-        self._poll.unregister(pidfd)
+        with contextlib.suppress(KeyError):  # It was looked at.
+            self._poll.unregister(pidfd)
         os.close(pidfd)
         _, status, used = os.wait4(pid, 0)
         self._bury_orphans()
@@ -338,9 +360,9 @@ class _Keeper:
 
     def _await_end(self, pid: int, limit: float) -> None:
         with contextlib.suppress(OSError):
-            pidfd = os.pidfd_open(pid)
+            pidfd = system.open_process(pid)
             try:
-                _ends_within(pidfd, max(0.0, limit - time.monotonic()))
+                system.ends_within(pidfd, max(0.0, limit - time.monotonic()))
             finally:
                 os.close(pidfd)
             os.waitpid(pid, os.WNOHANG)

@@ -12,11 +12,13 @@ and in the report.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import logging.handlers
 import os
 import pickle
 import queue
+import resource
 import sys
 import threading
 import time
@@ -294,7 +296,8 @@ _files: weakref.WeakValueDictionary[str, _LogFile] = weakref.WeakValueDictionary
 _files_lock = threading.Lock()
 
 
-#: So many logfiles are open at a time, however many tasks have one of their own.
+#: So many logfiles are open at a time, however many tasks have one of their own; and a quarter of the descriptors that
+#: the process may have, at most.
 _OPEN_MAX = 64
 
 _open_files: weakref.WeakKeyDictionary[_LogFile, None] = weakref.WeakKeyDictionary()  # in the order of opening
@@ -369,13 +372,18 @@ class _LogFile(logging.handlers.WatchedFileHandler):
                 self._is_torn = data[written - 1 : written] != b"\n"
 
     def _open(self) -> TextIOWrapper:
-        stream = super()._open()
+        try:
+            stream = super()._open()
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            _close_oldest(0)
+            stream = super()._open()
         with _files_lock:
             _open_files.pop(self, None)
             _open_files[self] = None
-            oldest = list(_open_files)[:-_OPEN_MAX]
-        for handler in oldest:
-            handler.make_room()
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        _close_oldest(_OPEN_MAX if soft == resource.RLIM_INFINITY else max(1, min(_OPEN_MAX, soft // 4)))
         return stream
 
     def make_room(self) -> None:
@@ -396,6 +404,14 @@ class _LogFile(logging.handlers.WatchedFileHandler):
         super().close()
         with _files_lock:
             _open_files.pop(self, None)
+
+
+def _close_oldest(left_open: int) -> None:
+    """Let so many logfiles stay open, those that were opened last."""
+    with _files_lock:
+        oldest = list(_open_files)
+    for handler in oldest[: max(0, len(oldest) - left_open)]:
+        handler.make_room()
 
 
 def file_handler(path: str) -> logging.Handler:
@@ -896,5 +912,14 @@ def wall_clock_offset() -> float:
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """A logfile's path as it will be opened, wherever the program goes later."""
-    return os.path.abspath(os.fspath(path))
+    """
+    A logfile's path as it will be opened, wherever the program goes later.
+
+    Raises:
+        FileNotFoundError: It is relative, and the working directory was removed.
+    """
+    try:
+        return os.path.abspath(os.fspath(path))
+    except FileNotFoundError as error:
+        msg = "the working directory was removed, so a relative logfile has no place: give its whole path"
+        raise FileNotFoundError(error.errno, msg, os.fspath(path)) from None

@@ -16,6 +16,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
+from processes import system
 from processes.watched import out_of_reach
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Capture:
         Raises:
             OSError: No descriptor is left.
         """
-        self.fd = out_of_reach(os.memfd_create("processes-output", os.MFD_CLOEXEC))
+        self.fd = out_of_reach(system.memory_file("output"))
         self._before: list[int] = []
         self._streams: tuple[TextIO, TextIO] = sys.stdout, sys.stderr
         self._told = 0

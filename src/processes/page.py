@@ -27,6 +27,8 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from processes import system
+
 #: Makes a worker write its stacks behind its page, whatever it is at. One that neither the C library nor anybody else
 #: is known to use: it takes the first two, signal(7).
 STACK_SIGNAL = getattr(signal, "SIGRTMIN", 34) + 19
@@ -93,8 +95,12 @@ class Page:
     @staticmethod
     def create() -> int:
         """A descriptor of a new page."""
-        fd = os.memfd_create("processes-page", os.MFD_CLOEXEC)
-        os.ftruncate(fd, _SIZE)
+        fd = system.memory_file("page")
+        try:
+            os.posix_fallocate(fd, 0, _SIZE)  # Where there is no room this says so; touching the mapping would kill.
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
 
     @staticmethod

@@ -52,7 +52,7 @@ class AttemptRecord:
     attempt: int
     #: "success", or the type of the error that ended it.
     outcome: str
-    #: How long it ran.
+    #: How long it ran, in seconds.
     seconds: float
     #: The error's text; "" for a success.
     why: str = ""

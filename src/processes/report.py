@@ -27,7 +27,17 @@ if TYPE_CHECKING:
 
 
 class TaskResult:
-    """How a task ended, as `Task.run` and `process.runner.results` tell it."""
+    """
+    How a task ended, as `Task.run` and `process.runner.results` tell it.
+
+    Attributes:
+        status: SUCCESS, ERRORED or SKIPPED; PENDING before a run.
+        result: What it returned; None where it did not.
+        exception: What it raised; None where it did not.
+        error_data: The same as plain data.
+        elapsed_seconds: Seconds of all attempts together; waiting is not counted.
+        attempts: Attempts made; 0 where none was.
+    """
 
     __module__ = "processes"
 
@@ -40,7 +50,7 @@ class TaskResult:
         elapsed_seconds: float = 0.0,
         attempts: int = 0,
     ) -> None:
-        """Plain attributes of the parameters' names; `elapsed_seconds` counts all attempts."""
+        """Plain attributes of the parameters' names."""
         self.status = status
         self.result = result
         self.exception = exception
@@ -146,16 +156,19 @@ class TaskReportEntry(_MadeLater):
             error = self.error
             return RemoteTaskError(error.exception_type or "Exception", error.exception, error.traceback_str)
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  of a field that was not read yet
-        try:
-            record = _record_of(self)
-            make, keep = _FIELDS[name]
-        except (AttributeError, KeyError):
-            msg = f"{type(self).__name__!r} object has no attribute {name!r}"
-            raise AttributeError(msg, name=name, obj=self) from None
-        value = make(record)
-        keep(self, value)
-        return value
+    if not TYPE_CHECKING:  # or a checker would take any name for an attribute
+
+        def __getattr__(self, name: str) -> object:
+            """Of a field that was not read yet."""
+            try:
+                record = _record_of(self)
+                make, keep = _FIELDS[name]
+            except (AttributeError, KeyError):
+                msg = f"{type(self).__name__!r} object has no attribute {name!r}"
+                raise AttributeError(msg, name=name, obj=self) from None
+            value = make(record)
+            keep(self, value)
+            return value
 
     def __str__(self) -> str:
         """How the task ended, what it took, its result or its failure."""
@@ -440,7 +453,7 @@ class Delivery:
     delivered: bool
     #: What the channel raised; None when it was delivered.
     error: Exception | None
-    #: How long it took.
+    #: How long it took, in seconds.
     seconds: float
 
 

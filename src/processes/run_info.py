@@ -22,7 +22,7 @@ class RunInfo:
     #: When it began and ended, with time zone.
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    #: How long it took, by a clock that nobody sets; of merged runs, together.
+    #: How many seconds it took, by a clock that nobody sets; of merged runs, together.
     seconds: float | None = None
     #: "sequential", "threads" or "processes".
     mode: str = ""

@@ -12,6 +12,7 @@ import os
 import re
 import resource
 import struct
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -161,7 +162,11 @@ def descendants(pid: int) -> list[int]:
 
 
 def children(pid: int) -> list[int]:
-    """Ids of the living and unreaped children of a process, whichever of its threads made them."""
+    """
+    Ids of the living and unreaped children of a process, whichever of its threads made them.
+
+    Source: /proc/PID/task/TID/children, proc(5).
+    """
     try:
         threads = os.listdir(f"/proc/{pid}/task")
         texts = [_read(f"/proc/{pid}/task/{thread}/children") for thread in threads]
@@ -241,6 +246,22 @@ def _counter(path: str, pattern: bytes) -> int | None:
     return None if found is None else int(found[1])
 
 
+def free_descriptors() -> int:
+    """
+    How many more descriptors this process may open.
+
+    Source: RLIMIT_NOFILE, getrlimit(2); those that are open in /proc/self/fd, proc(5): none are seen without it.
+    """
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    limit = sys.maxsize if soft == resource.RLIM_INFINITY else soft
+    try:
+        return max(0, limit - len(os.listdir("/proc/self/fd")))
+    except FileNotFoundError:
+        return limit
+    except OSError:  # There is none left to look with.
+        return 0
+
+
 def usable_cpus() -> int:
     """
     CPUs that this process may use: those of its affinity, cut by its cgroup's quota; at least 1.
@@ -253,7 +274,11 @@ def usable_cpus() -> int:
 
 
 def _cgroup_quota(root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") -> float | None:
-    """The tightest quota, in CPUs, of the cgroups this process is in, or None where there is none."""
+    """
+    The tightest quota, in CPUs, of the cgroups this process is in, or None where there is none.
+
+    Source: /proc/PID/cgroup, cgroups(7); its second field names the controllers, and is empty for version 2.
+    """
     try:
         lines = _read(membership).decode().splitlines()
     except OSError:

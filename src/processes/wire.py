@@ -17,6 +17,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from processes import system
 from processes.blob import INLINE_MAX, PROTOCOL, MemoryFile
 from processes.spec import Injection
 from processes.usage import PACKED_SIZE, Measure, Packed, measure_of
@@ -245,7 +246,7 @@ def encode(kind: int, id_: int, body: bytes = b"", descriptors: Sequence[int] = 
     """
     if len(body) <= INLINE_MAX + 1024:
         return _HEAD.pack(kind, 0, len(descriptors), id_, 0) + body, descriptors
-    fd = os.memfd_create("processes-message", os.MFD_CLOEXEC)
+    fd = system.memory_file("message")
     view = memoryview(body)
     while view:
         view = view[os.write(fd, view) :]

@@ -307,9 +307,9 @@ def test_keeper_that_dies_twice_ends_the_run(method: str) -> None:
         run(tasks, pool(method))
     report = caught.value.report
     assert report is not None
-    assert report.entries["first"].result == 9  # type: ignore[attr-defined]  # a report, as documented
-    assert set(report.skipped) == {"killer", "last"}  # type: ignore[attr-defined]
-    assert report.errored == {}  # type: ignore[attr-defined]
+    assert report.entries["first"].result == 9
+    assert set(report.skipped) == {"killer", "last"}
+    assert report.errored == {}
 
 
 # ---- start-up --------------------------------------------------------------------------------------------------------
@@ -326,7 +326,8 @@ def test_initializer_that_fails_ends_the_run(method: str) -> None:
         run([Task("t", square, args=(2,))], pool(method, initializer=refuse, initargs=("no licence",)))
     assert "Traceback" in caught.value.stderr
     assert "in refuse" in caught.value.stderr
-    assert set(caught.value.report.skipped) == {"t"}  # type: ignore[attr-defined]
+    assert caught.value.report is not None
+    assert set(caught.value.report.skipped) == {"t"}
 
 
 @pytest.mark.parametrize("code", [0, 5])

@@ -4,10 +4,11 @@ import copy
 import inspect
 import pickle
 import signal
+from typing import NoReturn
 
 import pytest
 
-from processes import exceptions
+from processes import ProcessExecutionReport, exceptions
 from processes.exceptions import (
     CircularDependencyError,
     DependencyNotFoundError,
@@ -122,10 +123,19 @@ class UsersTimeoutError(TaskTimeoutError):
         self.number = number
 
 
+class Unpicklable(str):
+    """A name that no pickle can have."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError
+
+
 def test_worker_start_error_leaves_its_report_behind() -> None:
     """A report may hold what cannot be pickled; the error must not be lost with it."""
     error = WorkerStartError("The initializer failed.")
-    error.report = lambda: None
+    error.report = ProcessExecutionReport(process_name=Unpicklable("etl"))
     assert pickle.loads(pickle.dumps(error)).report is None
 
 
@@ -133,7 +143,7 @@ def test_worker_start_error_leaves_its_report_behind() -> None:
 def test_run_terminated_survives_pickling(protocol: int) -> None:
     """With its exit code, its signal and its notes; the report, which may hold what no pickle can, stays behind."""
     error = RunTerminated(signal.SIGTERM, "stopped")
-    error.report = lambda: None
+    error.report = ProcessExecutionReport(process_name=Unpicklable("etl"))
     error.add_note("by the user")
     again = pickle.loads(pickle.dumps(error, protocol))
     assert type(again) is RunTerminated

@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -294,3 +295,30 @@ os.wait(), os.wait()
         assert child.stdout.readline() == b"there\n"
         assert tree_private_bytes(child.pid, sys.maxsize) > 3 * 64 * MIB
         assert 64 * MIB < tree_private_bytes(child.pid, MIB) < 2 * 64 * MIB
+
+
+# ---- descriptors -----------------------------------------------------------------------------------------------------
+
+
+def test_free_descriptors_are_what_the_limit_leaves() -> None:
+    """Each one that is opened is one less; without any left there are none; without a limit there are plenty."""
+    before = usage.free_descriptors()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert 0 < before < soft
+    with open(os.devnull, encoding="utf-8"), open(os.devnull, encoding="utf-8"):
+        assert usage.free_descriptors() == before - 2
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        assert usage.free_descriptors() == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_free_descriptors_without_proc_are_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is open is not known then."""
+
+    def list_nothing(path: str) -> list[str]:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(os, "listdir", list_nothing)
+    assert usage.free_descriptors() == resource.getrlimit(resource.RLIMIT_NOFILE)[0]

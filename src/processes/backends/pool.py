@@ -22,7 +22,7 @@ import contextlib
 import errno
 import math
 import os
-import re
+import resource
 import select
 import sys
 import threading
@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from processes import blob, keeper, logs, usage, wire
+from processes import blob, keeper, logs, system, usage, wire
 from processes.attempt import Profile, is_retryable
 from processes.backends.base import Backend, Job
 from processes.blob import MemoryFile, Value
@@ -108,15 +108,19 @@ _OUTPUT_EVERY_S = 0.1
 #: A worker that idles this far above its first resident memory, in bytes, is replaced.
 _IDLE_GROWTH_MAX = 64 * 2**20
 
+#: How long a worker that was killed is waited for, in seconds.
+_DEATH_WAIT_S = 5.0
+
 #: How long the keeper may take to import one module before that is left to the workers, in seconds.
 _IMPORT_MAX_S = 10.0
 
-#: Large arguments are kept ready for the run up to this many bytes and files; beyond, each is pickled when needed.
+#: Large arguments are kept ready for the run up to this many bytes and files, and in a quarter of the descriptors that
+#: are free at most; beyond, each is pickled when needed.
 _KEPT_BYTES_MAX = 256 * 2**20
 _KEPT_FILES_MAX = 128
 
-#: How a page shows in /proc/PID/maps of whoever has it mapped: inode, then name.
-_PAGE_INODE = re.compile(r" (\d+) +/memfd:processes-page")
+#: What a child takes of the program's descriptors: both ends of its channel, page, tokens and pidfd.
+_DESCRIPTORS_EACH = 5
 
 #: Threads that numeric libraries start for themselves; read when they are imported.
 _THREAD_VARIABLES = (
@@ -286,7 +290,11 @@ class PoolBackend(Backend):
     def launch(self) -> None:
         """Start the keeper: a new interpreter takes as long as thousands of tasks take to be gone through."""
         self._refuse_fork_with_threads()
-        self._startup_stderr = os.memfd_create("processes-stderr", os.MFD_CLOEXEC)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        # Values and logs need some too.
+        affordable = max(1, usage.free_descriptors() // 2 // _DESCRIPTORS_EACH)
+        self._fit_workers(affordable, f"the program may have {limit} descriptors open")
+        self._startup_stderr = system.memory_file("stderr")
         _set_append(self._startup_stderr)
         try:
             self._real_stderr = os.dup(2)
@@ -312,6 +320,12 @@ class PoolBackend(Backend):
             msg = "tasks cannot be sent to child processes"
             raise ExceptionGroup(msg, problems)
         self._prepare_keeper()
+
+    def _fit_workers(self, count: int, why: str) -> None:
+        """Have no more than so many workers from now on."""
+        if count < self._max_workers:
+            self._max_workers = count
+            self._events.append(TroubleSeen(f"not more than {count} workers at a time: {why}"))
 
     def start(self, job: Job) -> None:
         """Place an attempt with the least busy child, or with a new one."""
@@ -427,6 +441,7 @@ class PoolBackend(Backend):
         functions: dict[int, int] = {}  # {id of a function: its number}; the calls keep the functions alive
         profiles: dict[tuple[object, ...], int] = {Profile(): 0}  # {fields of a Profile: its number}
         kept_files = kept_bytes = 0
+        kept_files_max = min(_KEPT_FILES_MAX, usage.free_descriptors() // 4)
         for call in calls:
             number = functions.get(id(call.func))
             if number is None:
@@ -441,7 +456,7 @@ class PoolBackend(Backend):
             if isinstance(arguments, MemoryFile):
                 kept_files += 1
                 kept_bytes += arguments.size
-                if kept_files > _KEPT_FILES_MAX or kept_bytes > _KEPT_BYTES_MAX:
+                if kept_files > kept_files_max or kept_bytes > _KEPT_BYTES_MAX:
                     kept_files, kept_bytes = kept_files - 1, kept_bytes - arguments.size
                     arguments.close()
                     arguments = None
@@ -476,7 +491,7 @@ class PoolBackend(Backend):
             msg = f"the process that starts the workers could not be started: {error}"
             raise WorkerStartError(msg) from error
         self._watch(self._keeper.channel.fileno(), self._read_keeper)
-        self._watch(self._keeper.pidfd, self._keeper_ended)
+        self._watch(self._keeper.end, self._keeper_ended)
 
     def _prepare_keeper(self) -> None:
         """Let it import what the functions need, and start the workers that were asked for."""
@@ -541,7 +556,7 @@ class PoolBackend(Backend):
     def _drop_keeper(self) -> None:
         if self._keeper is not None:
             self._unwatch(self._keeper.channel.fileno())
-            self._unwatch(self._keeper.pidfd)
+            self._unwatch(self._keeper.end)
             self._keeper.close(kill=True)
             self._keeper = None
 
@@ -567,10 +582,12 @@ class PoolBackend(Backend):
         for child in list(self._children.values()):
             # One of which nothing was heard may have been started all the same, and have received what is gone now.
             child.kill()
+            strays: set[int] = set()
             if child.pidfd >= 0:
-                _await_death(child.pidfd)
-                _kill_strays(child)
+                system.ends_within(child.pidfd, _DEATH_WAIT_S)
+                strays = _kill_strays(child)
             self._drain(child)
+            _reap({child.pid, *strays})
             self._return_all(child)
             self._remove(child)
 
@@ -620,7 +637,10 @@ class PoolBackend(Backend):
         try:
             child = Child(self._next_child)
         except OSError as error:
-            if not any(not child.is_dying for child in self._children.values()):
+            alive = sum(not child.is_dying for child in self._children.values())
+            if alive:
+                self._fit_workers(alive, str(error))  # Or `slots` would offer again what cannot be had.
+            else:
                 self._break(WorkerStartError(f"no worker could be started: {error}"))
             return None
         self._next_child += 1
@@ -1167,30 +1187,49 @@ def _with_sampled(measure: Measure, placed: Placed) -> Measure:
     return measure
 
 
-def _kill_strays(child: Child) -> None:
+def _kill_strays(child: Child) -> set[int]:
     """
-    Kill what a dead worker left: without a keeper nobody else can find it.
+    Kill what a dead worker left: without a keeper nobody else can find it. Returns their ids, and their sessions'.
 
     By its session, and by the worker's page, which every process that it forked has mapped still. One that called
-    setsid and then exec'd something else is not found.
+    setsid and then exec'd something else is not found. Source: /proc/PID/maps, proc(5).
     """
     import signal
 
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
+    killed: set[int] = set()
+    while True:
+        found: set[int] = set()
+        for pid in _all_pids() - killed - {os.getpid()}:
             with contextlib.suppress(OSError):
-                if os.getsid(int(name)) == child.pid or str(child.page_inode) in _PAGE_INODE.findall(
-                    _read(f"/proc/{name}/maps")
-                ):
-                    os.kill(int(name), signal.SIGKILL)
+                session = os.getsid(pid)
+                if session == child.pid or child.page_mark in _read(f"/proc/{pid}/maps"):
+                    os.kill(pid, signal.SIGKILL)
+                    found |= {pid, session}
+        if not found:  # Nobody is left who could have forked while the others were looked for.
+            return killed
+        killed |= found
+
+
+def _all_pids() -> set[int]:
+    try:
+        return {int(name) for name in os.listdir("/proc") if name.isdigit()}
+    except OSError:  # There is no /proc.
+        return set()
+
+
+def _reap(pids: set[int]) -> None:
+    """Reap those that were killed and are this program's since their keeper died, as all orphans are PID 1's."""
+    limit = monotonic() + _DEATH_WAIT_S
+    for pid in pids - {0}:
+        with contextlib.suppress(OSError):  # It is another's, or gone.
+            handle = system.open_process(pid)
+            try:
+                system.ends_within(handle, max(0.0, limit - monotonic()))
+                os.waitpid(pid, os.WNOHANG)
+            finally:
+                os.close(handle)
 
 
 def _read(path: str) -> str:
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
-
-
-def _await_death(pidfd: int) -> None:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    poll.poll(5_000)
