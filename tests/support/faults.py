@@ -286,6 +286,11 @@ def sleep_on() -> None:
     time.sleep(600)
 
 
+def sleep_and_return(seconds: float, number: int) -> int:
+    time.sleep(seconds)
+    return number
+
+
 def match_for_ever() -> None:
     """A regular expression that backtracks: C code that holds the GIL, and looks for signals only now and then."""
     re.match(r"(a|a)*$", "a" * 60 + "b")
