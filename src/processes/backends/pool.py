@@ -1097,9 +1097,8 @@ class PoolBackend(Backend):
         return f"The system's out-of-memory killer struck meanwhile{left}: fewer workers or a memory_limit would help."
 
     def _return_all(self, child: Child) -> None:
-        for attempt_id in child.inflight:
-            self._events.append(AttemptReturned(attempt_id))
-        child.inflight.clear()
+        for placed in child.give_up():
+            self._events.append(AttemptReturned(placed.attempt_id))
 
     def _remove(self, child: Child) -> None:
         self._unwatch(child.channel.fileno())
