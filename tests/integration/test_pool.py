@@ -283,6 +283,24 @@ def test_initializer_that_ends_its_worker_ends_the_run(method: str, code: int) -
         run([Task("t", square, args=(2,))], pool(method, initializer=os._exit, initargs=(code,)))
 
 
+def be_killed_at_first(folder: Path, times: int) -> None:
+    made = len(os.listdir(folder))
+    (folder / str(os.getpid())).touch()
+    if made < times:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@every_method
+def test_workers_that_are_killed_at_first_do_not_end_the_run(method: str, tmp_path: Path) -> None:
+    """Somebody kills them, who may stop; if not, it ends after a while."""
+    report = run(
+        [Task("t", square, args=(3,))], pool(method, 1, initializer=be_killed_at_first, initargs=(tmp_path, 5))
+    )
+    assert results(report) == {"t": 9}
+    with pytest.raises(WorkerStartError, match="before they can run anything"):
+        run([Task("t", square, args=(3,))], pool(method, initializer=be_killed_at_first, initargs=(tmp_path, 1000)))
+
+
 def note_start(folder: Path) -> None:
     with open(folder / "starts", "a") as file:
         file.write(f"{os.getpid()}\n")
