@@ -142,7 +142,7 @@ class Batch:
     def check(self, report: ProcessExecutionReport) -> None:
         """All that is wrong at once."""
         expected = self._expected()
-        found = {name: _found(report.entries[name], wanted) for name, wanted in expected.items()}
+        found = {name: outcome_of(report.entries[name], wanted) for name, wanted in expected.items()}
         wrong = {name: was for name, was in found.items() if was != expected[name]}
         assert not wrong, wrong  # pytest explains assertions in tests only
         assert len(report.entries) == len(expected) + sum(row.source is not None for row in self._rows)
@@ -186,7 +186,7 @@ class Batch:
             assert [line for line in lines if line in own] == own
 
 
-def _found(entry: TaskReportEntry, expected: object) -> object:
+def outcome_of(entry: TaskReportEntry, expected: object) -> object:
     """What a task came to, in the words of what is expected: equal to it where it is right."""
     if entry.status is TaskStatus.SKIPPED:
         return entry.why
