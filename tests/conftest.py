@@ -17,6 +17,7 @@ _raised = pytest.StashKey[bool]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--share", metavar="K/N", help="run the K-th of N shares of the tests")
+    parser.addoption("--thorough", action="store_true", help="storms and chaos at full size")
 
 
 @pytest.hookimpl(tryfirst=True)  # Other selections, made in every share, choose from what it has.

@@ -173,6 +173,14 @@ class Child:
         self.outbox = deque(placed for placed in self.outbox if placed.attempt_id in self.inflight)
         return taken
 
+    def give_up(self) -> list[Placed]:
+        """All attempts that are placed with the process, which is dead."""
+        given_up = list(self.inflight.values())
+        for placed in given_up:
+            self._forget_message(placed)
+        self.inflight.clear()
+        return given_up
+
     def _revoke(self) -> int:
         """Take all tokens that are left."""
         count = 0

@@ -17,6 +17,7 @@ import os
 import pickle
 import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -65,6 +66,9 @@ class KeeperLink:
 
     def close(self, *, kill: bool = False) -> None:
         """Let go of the keeper, which then kills all workers and ends; returns when it has."""
+        with contextlib.suppress(OSError):  # It has ended by itself.
+            # To close it is not enough: what the program has forked during the run has this end too.
+            self.channel.socket.shutdown(socket.SHUT_RDWR)
         self.channel.close()
         if self.end != self.pidfd:
             os.close(self.end)  # As it holds the channel open.
@@ -163,8 +167,6 @@ def _boot_file(setup: Setup, role: str) -> int:
 
 def boot(role: str, setup_fields: tuple[object, ...], descriptors: Sequence[int]) -> NoReturn:
     """Where an exec'd child enters: the boot file's descriptor first, then the role's own."""
-    import socket
-
     setup = wire.Setup(*setup_fields)  # type: ignore[arg-type]
     sys.argv = list(setup.sys_argv)
     os.close(descriptors[0])
@@ -322,8 +324,6 @@ class _Keeper:
             for descriptor in (boot, end, page, tokens, self._setup.startup_stderr, self._setup.real_stderr):
                 os.set_inheritable(descriptor, True)
             os.execv(sys.executable, [*self._setup.interpreter, "-c", _BOOT, *map(str, (boot, end, page, tokens))])
-        import socket
-
         self._channel.socket.close()
         wire.close_all(list(self._workers))
         worker.main(wire.Channel(socket.socket(fileno=end)), Page(page), page, tokens, self._setup, keeper_pid)

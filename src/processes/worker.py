@@ -259,6 +259,8 @@ class _Worker:
             os._exit(0)
         _flush_output()
         self._end_output()
+        if "multiprocessing.process" in sys.modules:
+            workplace.end_servers()
         ended_at = monotonic()
         now = self._last = self._usage.read(ended_at - started_at)
         measure = pack_measure(

@@ -66,6 +66,7 @@ class Workplace:
         self._noted: list[object] = []  # what a look at each part should give
         #: Whether processes that the last attempt left had ended and were reaped.
         self.has_reaped = False
+        _own_config().pop("tempdir", None)  # A fork has its original's, which is not to be removed here.
         self.note()
 
     def note(self) -> None:
@@ -77,6 +78,24 @@ class Workplace:
                 noted[place] = part.note()
         self._keep(noted)
         self._spared = set(usage.descendants(os.getpid()))
+
+    @staticmethod
+    def end_servers() -> None:
+        """
+        End the forkserver that multiprocessing started for a task, and remove the folder that it keeps sockets in.
+
+        The server has folder and environment of the task that started it, and would serve the next with them. All this
+        comes before the attempt's outcome is told: the run may end then, and this process with it.
+        """
+        forkserver = sys.modules.get("multiprocessing.forkserver")
+        with contextlib.suppress(Exception):  # What the task made of it.
+            if forkserver is not None:
+                _end_forkserver(forkserver._forkserver)
+            folder = _own_config().pop("tempdir", None)
+            if folder is not None:
+                import shutil
+
+                shutil.rmtree(folder, ignore_errors=True)
 
     def put_back(self, seconds: float) -> str:
         """
@@ -166,8 +185,7 @@ def _has_children() -> bool:
 def _living_children(spared: set[int]) -> list[int]:
     """Descendants that are not spared; children that have ended are reaped."""
     known = spared | _tracker()
-    found = [pid for pid in usage.descendants(os.getpid()) if pid not in known and not _has_ended(pid)]
-    return [] if found == [_forkserver_pid()] and _end_forkserver() else found
+    return [pid for pid in usage.descendants(os.getpid()) if pid not in known and not _has_ended(pid)]
 
 
 def _has_ended(pid: int) -> bool:
@@ -189,22 +207,16 @@ def _tracker() -> set[int]:
     return set() if pid is None else {pid}
 
 
-def _forkserver_pid() -> int | None:
-    """The process that multiprocessing's start method "forkserver" has, which need not be of this process's making."""
-    module = sys.modules.get("multiprocessing.forkserver")
-    pid: int | None = getattr(getattr(module, "_forkserver", None), "_forkserver_pid", None)
-    return pid
+def _end_forkserver(server: Any) -> None:  # noqa: ANN401  a class of multiprocessing's that has no public name
+    """End the process that multiprocessing's start method "forkserver" has, where it is of this process's making."""
+    pid = server._forkserver_pid
+    if pid is not None and pid in usage.children(os.getpid()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        server._stop()
 
 
-def _end_forkserver() -> bool:
-    """End it, and remove its socket: it has folder and environment of the task that started it, and keeps them."""
-    server: Any = sys.modules["multiprocessing.forkserver"]._forkserver
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(server._forkserver_pid, signal.SIGKILL)
-    server._stop()
-    temporary = sys.modules["multiprocessing.process"].current_process()._config.pop("tempdir", None)
-    if temporary is not None:
-        import shutil
-
-        shutil.rmtree(temporary, ignore_errors=True)
-    return True
+def _own_config() -> dict[str, Any]:
+    """What multiprocessing knows of this process; empty while it is not imported."""
+    module = sys.modules.get("multiprocessing.process")
+    return {} if module is None else module.current_process()._config

@@ -22,29 +22,6 @@ def square(number: int) -> int:
     return number * number
 
 
-@every_method
-def test_timeout_ends_whatever_the_task_does(method: str, tmp_path: Path) -> None:
-    """Each fails with its time-out, none of its processes is left, and tasks beside it are right."""
-    tasks = [Task(f"square{number}", square, args=(number,)) for number in range(40)]
-    for name, (func, _) in STUBBORN.items():
-        (tmp_path / name).mkdir()
-        tasks.append(Task(name, func, args=(str(tmp_path / name),), timeout=1.5))
-    process = Process(tasks)
-    report = process.run(pool(method, len(STUBBORN)))
-    assert failures(report) == dict.fromkeys(STUBBORN, "TaskTimeoutError")
-    assert results(report) == {f"square{number}": number * number for number in range(40)}
-    noted = {name: pids_in(tmp_path / name) for name in STUBBORN}
-    assert {name: len(pids) for name, pids in noted.items()} == {name: count for name, (_, count) in STUBBORN.items()}
-    assert {name: living(list(pids.values())) for name, pids in noted.items()} == {name: [] for name in STUBBORN}
-    for name in STUBBORN:
-        error = process.runner.results[name].exception
-        assert isinstance(error, TaskTimeoutError)
-        assert (error.task_name, error.timeout, error.is_deadline) == (name, 1.5, False)
-        entry = report.entries[name]
-        assert entry.worker_pid == noted[name]["task"]
-        assert 1.5 <= entry.elapsed_seconds < 10
-
-
 @pytest.mark.parametrize("stubborn", ["daemon", "session"])
 @every_method
 def test_descendants_are_gone_before_the_run_goes_on(method: str, stubborn: str, tmp_path: Path) -> None:

@@ -1,89 +1,17 @@
 """Memory: limits that hold, and figures that are right."""
 
-import mmap
 import os
 import time
 from pathlib import Path
 
-import pytest
-
-from processes import MemoryLimitError, Process, Task, TaskDependency
-from support.pools import every_method, failures, living, note_pid, pids_in, pool, results, run, wait_for_file
-
-MIB = 2**20
-
-
-def fill(size: int) -> mmap.mmap:
-    """Memory that goes back to the system when it is closed."""
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    for start in range(0, size, MIB):
-        memory[start : start + 1] = b"x"
-        memory[start : start + MIB] = b"x" * MIB
-    return memory
-
-
-def fill_and_wait(folder: str, size: int) -> None:
-    note_pid(folder, "task")
-    memory = fill(size)
-    time.sleep(600)
-    memory.close()
-
-
-def fill_in_child(folder: str, size: int, *, session: bool) -> None:
-    if os.fork() == 0:
-        if session:
-            os.setsid()
-        note_pid(folder, "child")
-        memory = fill(size)
-        time.sleep(600)
-        memory.close()
-    note_pid(folder, "task")
-    time.sleep(600)
+from processes import Task, TaskDependency
+from support.faults import MIB, fill
+from support.pools import every_method, failures, living, note_pid, pool, results, run, wait_for_file
 
 
 def fill_and_free(size: int) -> int:
     fill(size).close()
     return os.getpid()
-
-
-def wait_for_end(folder: str) -> int:
-    """An innocent neighbour: lives until the others are gone."""
-    for name in ("task", "child"):
-        if name == "task" or Path(folder, "child").exists():
-            pid = int(wait_for_file(Path(folder, name)))
-            if living([pid], within=30):
-                raise TimeoutError
-    return os.getpid()
-
-
-@pytest.mark.parametrize("kind", ["itself", "child", "session"])
-@every_method
-def test_memory_limit_kills_and_names_sizes(method: str, kind: str, tmp_path: Path) -> None:
-    """The task and its child processes count together; a neighbour without the sin lives."""
-    folder = str(tmp_path)
-    greedy = (
-        Task("greedy", fill_and_wait, args=(folder, 300 * MIB), memory_limit="100MiB", timeout=60)
-        if kind == "itself"
-        else Task(
-            "greedy",
-            fill_in_child,
-            args=(folder, 300 * MIB),
-            kwargs={"session": kind == "session"},
-            memory_limit="100MiB",
-            timeout=60,
-        )
-    )
-    neighbour = Task("neighbour", wait_for_end, args=(folder,), memory_limit="100MiB")
-    process = Process([greedy, neighbour])
-    report = process.run(pool(method))
-    assert failures(report) == {"greedy": "MemoryLimitError"}
-    error = process.runner.results["greedy"].exception
-    assert isinstance(error, MemoryLimitError)
-    assert error.limit == 100 * MIB
-    assert 100 * MIB < error.used < 400 * MIB
-    assert "100 MiB" in str(error)
-    assert report.entries["greedy"].attempts == 1
-    assert living(list(pids_in(tmp_path).values())) == []
 
 
 @every_method

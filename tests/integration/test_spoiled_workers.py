@@ -20,7 +20,7 @@ import time
 import warnings
 from collections.abc import Callable
 from decimal import Decimal
-from multiprocessing import context, shared_memory
+from multiprocessing import context, shared_memory, util
 from pathlib import Path
 
 import pytest
@@ -716,6 +716,25 @@ def test_forkserver_of_a_task_does_not_serve_the_next(method: str, tmp_path: Pat
     tasks = [Task(folder.name, use_forkserver, args=(str(folder),)) for folder in folders]
     found = results(run([*tasks, Task("after", has_children)], pool(method, 1)))
     assert [found[folder.name] for folder in folders] == [[str(folder)] for folder in folders]
+
+
+@every_method
+def test_folder_of_multiprocessing_goes_with_its_task(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is gone when the outcome is told, after which the run may end at once; a fork has not its original's."""
+    own = tmp_path / "own"
+    own.mkdir()
+    monkeypatch.setitem(multiprocessing.current_process()._config, "tempdir", str(own))  # type: ignore[attr-defined]
+    report = run([Task("t", use_forkserver_folder, args=(str(tmp_path),))], pool(method, 1))
+    folder = results(report)["t"]
+    assert folder != own
+    assert (folder.exists(), own.exists()) == (False, True)
+
+
+def use_forkserver_folder(folder: str) -> Path:
+    use_forkserver(folder)
+    return Path(util.get_temp_dir())
 
 
 def raise_in_copy() -> str:

@@ -176,3 +176,14 @@ def test_child_frees_what_was_never_sent(child: Child) -> None:
     assert len(os.listdir("/proc/self/fd")) == before + 2
     child.take_back()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_child_that_died_frees_what_it_never_received(child: Child) -> None:
+    """What waited for room in its channel is closed when its attempts are given up, all of them."""
+    before = len(os.listdir("/proc/self/fd"))
+    place(child, *range(1, 1000), size=100_000)
+    place(child, 1000, 1001, size=2**20)
+    child.flush()
+    assert len(os.listdir("/proc/self/fd")) == before + 2
+    assert ids(child.give_up()) == list(range(1, 1002))
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -110,6 +110,9 @@ _IDLE_GROWTH_MAX = 64 * 2**20
 
 #: How long a worker that was killed is waited for, in seconds.
 _DEATH_WAIT_S = 5.0
+#: So many children in a row may be killed before they end an attempt: whoever sends SIGKILL is somebody else, who may
+#: stop. Of those that die otherwise two are enough, for the next would do the same.
+_FALSE_STARTS_MAX = 20
 
 #: How long the keeper may take to import one module before that is left to the workers, in seconds.
 _IMPORT_MAX_S = 10.0
@@ -248,7 +251,7 @@ class PoolBackend(Backend):
         self._left_out: set[str] = set()  # modules that the keeper is not to import
         self._children: dict[int, Child] = {}  # {child id: child}, the dying included
         self._next_child = 1
-        self._false_starts = 0  # children in a row that died before they ended an attempt
+        self._false_starts = 0  # children in a row that died before they ended an attempt: see _FALSE_STARTS_MAX
         self._poll = select.epoll()
         self._is_woken = False  # `wait` is to return, with or without events
         self._is_pickling = False  # before the run: an interrupt ends it at once
@@ -1062,13 +1065,13 @@ class PoolBackend(Backend):
             cpu = max(0.0, user - user_before), max(0.0, system - system_before)
             self._blame(child, placed, status, Measure(since, monotonic(), child.pid, *cpu, peak, None, "wait4"))
         elif child.made == 0 and not child.is_dying:
-            self._false_starts += 1
+            self._false_starts += 1 if status == -_SIGKILL else _FALSE_STARTS_MAX // 2
         elif child.page.is_cut_off and not child.is_dying:
             self._say_spoiled(child, CLOSED)
         self._return_all(child)
         self._remove(child)
-        if self._false_starts > 1:
-            cause = f"two workers in a row died before they could run anything (the last with status {status})"
+        if self._false_starts >= _FALSE_STARTS_MAX:
+            cause = f"workers die before they can run anything (the last with status {status})"
             self._break(WorkerStartError(cause, stderr=self._stderr_text()))
 
     def _blame(self, child: Child, placed: Placed, status: int, measure: Measure) -> None:
@@ -1117,9 +1120,8 @@ class PoolBackend(Backend):
         return f"The system's out-of-memory killer struck meanwhile{left}: fewer workers or a memory_limit would help."
 
     def _return_all(self, child: Child) -> None:
-        for attempt_id in child.inflight:
-            self._events.append(AttemptReturned(attempt_id))
-        child.inflight.clear()
+        for placed in child.give_up():
+            self._events.append(AttemptReturned(placed.attempt_id))
 
     def _remove(self, child: Child) -> None:
         self._unwatch(child.channel.fileno())
