@@ -26,7 +26,7 @@ from processes import (
     WorkerCrashedError,
 )
 from processes.backends.pool import PoolBackend
-from processes.events import AttemptSucceeded, BackendEvent, RecordLogged
+from processes.events import AttemptsSucceeded, BackendEvent, RecordsLogged
 from processes.usage import children
 from support import faults
 from support.batches import DEADLINE_S, Fails, died, outcome_of
@@ -66,7 +66,14 @@ def kills_after_every(count: int, random: Random) -> Iterator[list[int]]:
     def wait_and_kill(self: PoolBackend, until: float | None) -> list[BackendEvent]:
         nonlocal left
         events = wait(self, until)
-        left -= sum(isinstance(event, AttemptSucceeded | RecordLogged) for event in events)
+        for event in events:
+            match event:
+                case AttemptsSucceeded():
+                    left -= len(event.attempt_ids)
+                case RecordsLogged():
+                    left -= len(event.records)
+                case _:
+                    pass
         if left <= 0:
             left = count
             workers = sorted(worker for keeper in children(os.getpid()) for worker in children(keeper))

@@ -110,6 +110,7 @@ _IDLE_GROWTH_MAX = 64 * 2**20
 
 #: How long a worker that was killed is waited for, in seconds.
 _DEATH_WAIT_S = 5.0
+
 #: So many children in a row may be killed before they end an attempt: whoever sends SIGKILL is somebody else, who may
 #: stop. Of those that die otherwise two are enough, for the next would do the same.
 _FALSE_STARTS_MAX = 20
