@@ -94,7 +94,8 @@ def test_reference_has_methods_as_they_are(owner: type) -> None:
     for told in code_in(" ".join(row[0] for row in table.rows)):
         name, is_called, _ = told.partition("(")
         if is_called:
-            parameters = list(inspect.signature(getattr(owner, name)).parameters.values())[1:]
+            method = inspect.getattr_static(owner, name)
+            parameters = list(inspect.signature(getattr(method, "__func__", method)).parameters.values())[1:]
             plain = [parameter.replace(annotation=parameter.empty) for parameter in parameters]
             assert told == f"{name}{inspect.Signature(plain)}"
         else:

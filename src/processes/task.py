@@ -7,7 +7,7 @@ import math
 import time
 import unicodedata
 import warnings
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
 
 from processes import logs, runner
 from processes.attempt import Call, bind
@@ -25,12 +25,29 @@ from processes.usage import parse_size
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Self
 
     from processes.record import TaskRecord
     from processes.runner import Outcome
 
 __all__ = ["Task", "TaskDependency", "TaskResult", "TaskStatus"]
+
+
+class TaskOptions(TypedDict, total=False):
+    """What `Task.map` passes on: the parameters of `Task` but for name, func and args."""
+
+    log_path: str | os.PathLike[str] | None
+    kwargs: dict[str, Any] | None
+    dependencies: list[TaskDependency] | None
+    traced_vars_frame_filter: str | None
+    timeout: float | None
+    retries: int | None
+    retry_on: tuple[type[BaseException], ...] | None
+    retry_delay: float | Callable[[int], float]
+    memory_limit: int | str | None
+    keep_result: bool
+    capture_output: bool
 
 
 class HasResults(Protocol):
@@ -201,6 +218,48 @@ class Task:
         self.dependencies = list(self.dependencies)  # Tasks that share a list must not share what is added later.
         self.log_path = None if log_path is None else logs.absolute(log_path)
         self._file = None if self.log_path is None else logs.file_handler(self.log_path)
+
+    @classmethod
+    def map(
+        cls, name: str, func: Callable[..., Any], *iterables: Iterable[Any], **options: Unpack[TaskOptions]
+    ) -> list[Self]:
+        """
+        Describe one task for each item, as `map` and `Executor.map` make one call: each has a name, an entry, limits,
+        retries and a failure of its own.
+
+            tasks = Task.map("resize", resize, paths, sizes, timeout=60)
+            total = Task("total", add_up, dependencies=[TaskDependency(task.name, True) for task in tasks])
+
+        Args:
+            name: Each task's name is this, with its number in brackets: `resize[0]`, `resize[1]`, and so on.
+            func: What to call.
+            iterables: The positional arguments of the calls, of each call one of each iterable.
+            options: What each task gets beside them, as in the constructor: `timeout`, `retries`, `dependencies` and
+                so on. Each gets a dict and a list of its own.
+
+        Returns:
+            The tasks, in the order of the items; none for no items.
+
+        Raises:
+            TypeError: No iterable, a thing that is none, or as in the constructor.
+            ValueError: The iterables are not of the same length; or as in the constructor.
+        """
+        if not iterables:
+            msg = "Task.map needs an iterable of arguments: Task.map(name, func, items)"
+            raise TypeError(msg)
+        try:
+            calls = list(zip(*iterables, strict=True))
+        except ValueError as error:
+            if not str(error).startswith("zip()"):
+                raise  # An iterable's own.
+            msg = f"the iterables of '{name}' are not of the same length ({error})"
+            raise ValueError(msg) from None
+        kwargs, made = options.get("kwargs"), []
+        for number, args in enumerate(calls):
+            if isinstance(kwargs, dict):
+                options["kwargs"] = dict(kwargs)
+            made.append(cls(f"{name}[{number}]", func, args=args, **options))
+        return made
 
     def _check_types(self) -> None:
         # Only what is not plainly right is looked at closer: a batch has tens of thousands of tasks.

@@ -1,14 +1,18 @@
 """Task: what its constructor checks and keeps, and what it does without a process."""
 
+import inspect
 import logging
 import os
 import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from processes import CircularDependencyError, Process, Task, TaskDependency, TaskStatus, TaskTimeoutError
+from processes.task import TaskOptions
 from support.gate import Gate, pass_gate
 
 #: No passing test comes near it.
@@ -487,3 +491,73 @@ def test_task_runs_from_any_thread() -> None:
     thread.start()
     thread.join()
     assert outcomes == [os.getpid()]
+
+
+# ---- many of one function --------------------------------------------------------------------------------------------
+
+
+def test_map_makes_a_task_of_each_item() -> None:
+    """Named by its number, with the item as its argument."""
+    tasks = Task.map("Square", abs, (number for number in (4, -5)), timeout=7, retries=2)
+    assert [(task.name, task.func, task.args) for task in tasks] == [
+        ("square[0]", abs, (4,)),
+        ("square[1]", abs, (-5,)),
+    ]
+    assert {(task.timeout, task.retries, task.memory_limit) for task in tasks} == {(7, 2, None)}
+    assert Task.map("none", abs, []) == []
+
+
+def test_map_takes_an_argument_from_each_iterable() -> None:
+    """As `map` does; but items without a counterpart are no call, and silence would lose them."""
+    assert [task.args for task in Task.map("t", pow, (2, 3), [4, 5])] == [(2, 4), (3, 5)]
+    with pytest.raises(ValueError, match="iterables of 't' are not of the same length"):
+        Task.map("t", pow, (2, 3), [4])
+
+
+def test_map_gives_each_task_containers_of_its_own() -> None:
+    """What is added to one later is not added to all."""
+    kwargs, dependencies = {"base": 10}, [TaskDependency("first")]
+    one, other = Task.map("t", int, ["1", "2"], kwargs=kwargs, dependencies=dependencies)
+    one.kwargs["base"] = 2
+    one.dependencies.append(TaskDependency("second"))
+    assert (other.kwargs, kwargs, len(other.dependencies), len(dependencies)) == ({"base": 10}, {"base": 10}, 1, 1)
+
+
+def fails() -> Iterator[int]:
+    yield 1
+    message = "zip"
+    raise ValueError(message)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: Task.map("t", abs), TypeError, "needs an iterable"),
+        (lambda: Task.map("t", abs, 5), TypeError, "not iterable|must support iteration"),  # type: ignore[arg-type]
+        (lambda: Task.map("t t", abs, [1]), ValueError, "cannot contain spaces"),
+        (lambda: Task.map("t", abs, [1], kwargs=5), TypeError, "kwargs must be dict"),  # type: ignore[arg-type]
+        (lambda: Task.map("t", abs, [1], args=(5,)), TypeError, "args"),  # type: ignore[call-arg]
+        (lambda: Task.map("t", abs, fails()), ValueError, "^zip$"),
+    ],
+)
+def test_map_refuses_what_makes_no_tasks(call: Callable[[], object], error: type[Exception], message: str) -> None:
+    """Before any is run; what an iterable raises comes to the caller as it is."""
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_map_takes_every_option_of_a_task() -> None:
+    """A parameter that is added to one is known to the other."""
+    parameters = set(inspect.signature(Task).parameters) - {"name", "func", "args"}
+    assert set(TaskOptions.__annotations__) == parameters
+
+
+@pytest.mark.parametrize("mode", [None, "threads", "processes"])
+def test_map_lets_each_task_fail_alone(mode: str | None) -> None:
+    """Each has an entry, and what needs another one's result gets it."""
+    tasks = Task.map("inverse", partial(pow, exp=-1), [2, 0, 4])
+    after = [Task(f"after-{task.name}", str, dependencies=[TaskDependency(task.name, True)]) for task in tasks]
+    report = Process([*tasks, *after]).run(mode)
+    assert list(report.errored) == ["inverse[1]"]
+    assert list(report.skipped) == ["after-inverse[1]"]
+    assert [report.entries[f"after-inverse[{number}]"].result for number in (0, 2)] == ["0.5", "0.25"]
