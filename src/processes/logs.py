@@ -102,7 +102,7 @@ class TaskFormatter(logging.Formatter):
         """As the base class, in half the time; the facts of `record.task_context` between message and traceback."""
         record.message = record.getMessage()
         record.asctime = self.formatTime(record)
-        line = f"{record.asctime} - {record.name} - {record.levelname} - {record.message}"
+        line = _line(record.asctime, record.name, record.levelname, record.message)
         context = getattr(record, "task_context", None)
         if isinstance(context, dict):
             redaction: Redaction = getattr(record, "redaction", DEFAULT_REDACTION)
@@ -117,14 +117,20 @@ class TaskFormatter(logging.Formatter):
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802  logging's name
         """As the base class; a second has many records, and only its first one pays for the calendar."""
-        if datefmt:
-            return super().formatTime(record, datefmt)
+        return super().formatTime(record, datefmt) if datefmt else self.time(record.created, record.msecs)
+
+    def time(self, created: float, msecs: float) -> str:
+        """Seconds since the epoch, and the milliseconds among them, as a line has them."""
         second, text = self._second
-        if second != int(record.created):
-            second = int(record.created)
+        if second != int(created):
+            second = int(created)
             text = time.strftime(self.default_time_format, self.converter(second))
             self._second = second, text
-        return f"{text},{int(record.msecs):03}"
+        return f"{text},{int(msecs):03}"
+
+
+def _line(asctime: str, name: str, levelname: str, message: str) -> str:
+    return f"{asctime} - {name} - {levelname} - {message}"
 
 
 def _failure_lines(context: dict[str, Any], redaction: Redaction) -> Iterator[str]:
@@ -303,6 +309,18 @@ _OPEN_MAX = 64
 _open_files: weakref.WeakKeyDictionary[_LogFile, None] = weakref.WeakKeyDictionary()  # in the order of opening
 
 
+class _QuickHandler(logging.Handler):
+    """A handler of our own, of which a logging call wants nothing but to emit: half of what the base class takes."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """As the base class."""
+        if self.filters or self.lock is None:
+            return bool(super().handle(record))
+        with self.lock:
+            self.emit(record)
+        return True
+
+
 class LinesLostError(OSError):
     """Lines could not be written to a logfile."""
 
@@ -312,7 +330,7 @@ class LinesLostError(OSError):
         self.count = count
 
 
-class _LogFile(logging.handlers.WatchedFileHandler):
+class _LogFile(_QuickHandler, logging.handlers.WatchedFileHandler):
     """
     A logfile: opened at its first record, after a rotation, and when it had to make room for others.
 
@@ -329,14 +347,17 @@ class _LogFile(logging.handlers.WatchedFileHandler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write it, or keep it for `write_waiting`."""
         try:
-            line = f"{self.format(record)}{self.terminator}".encode("utf-8", "backslashreplace")
-            self._waiting.append(line)
-            if _here.batch is None:
-                self.write_waiting()
-            else:
-                _here.batch[self] = None
+            self.write_line(self.format(record))
         except Exception:  # noqa: BLE001  a formatter of the user's, or the system
             self.handleError(record)
+
+    def write_line(self, line: str) -> None:
+        """Write it, or keep it for `write_waiting`; the handler's lock is held."""
+        self._waiting.append(f"{line}{self.terminator}".encode("utf-8", "backslashreplace"))
+        if _here.batch is None:
+            self.write_waiting()
+        else:
+            _here.batch[self] = None
 
     def write_waiting(self) -> None:
         """
@@ -498,15 +519,46 @@ class Destination:
     def _own(self, record: logging.LogRecord) -> None:
         _hand_on(self.logger, record)
 
-    def _to_task(self, packed: bytes) -> logging.LogRecord:
-        record = restore(packed)
+    def _to_task(self, packed: bytes) -> None:
+        self._to_handlers(restore(packed))
+
+    def _to_handlers(self, record: logging.LogRecord) -> None:
         redact(record, self._redaction)
         for handler in self.logger.handlers:
             _give(handler, record)
-        return record
 
     def _to_both(self, packed: bytes) -> None:
-        _to_application(self._to_task(packed))
+        values = pickle.loads(packed)
+        if not self._write_plain(values):
+            record = _made_of(values)
+            self._to_handlers(record)
+            _to_application(record)
+
+    def _write_plain(self, values: tuple[Any, ...]) -> bool:
+        """
+        Write a record that is a plain line to the task's file without making it anew, if nobody else is to have it.
+
+        Most records are: this takes half the time. False where it has to be made.
+        """
+        handlers = self.logger.handlers
+        if (
+            len(handlers) != 1
+            or type(handlers[0]) is not _LogFile
+            or logging.getLogRecordFactory() is not logging.LogRecord
+        ):
+            return False
+        file = handlers[0]
+        formatter = file.formatter
+        msg, args, exc_text, name, levelname, levelno, stack_info, created, msecs, extras, trouble = _for_a_line(values)
+        if exc_text or stack_info or extras or trouble or levelname.startswith(_UNNAMED_LEVEL):
+            return False
+        if type(formatter) is not TaskFormatter or file.filters or _own_logger(name).isEnabledFor(levelno):
+            return False
+        if levelno >= file.level and file.lock is not None:
+            message = self._redaction.text(msg % args if args else msg)
+            with file.lock:
+                file.write_line(_line(formatter.time(created, msecs), name, levelname, message))
+        return True
 
 
 def redact(record: logging.LogRecord, redaction: Redaction) -> None:
@@ -527,13 +579,18 @@ def deliver_to_application(packed: bytes, redaction: Redaction) -> None:
 
 
 def _to_application(record: logging.LogRecord) -> None:
-    own = logging.root.manager.loggerDict.get(record.name)  # A fifth of what `getLogger` takes.
-    if not isinstance(own, logging.Logger):
-        # A task's logger has no name in the registry, and must not get one.
-        is_ours = record.name.startswith(f"{LIBRARY_LOGGER}.")
-        own = logging.getLogger(LIBRARY_LOGGER if is_ours else record.name)
+    own = _own_logger(record.name)
     if own.isEnabledFor(record.levelno):
         _hand_on(own, record)
+
+
+def _own_logger(name: str) -> logging.Logger:
+    """Where the application gets the records of a name."""
+    own = logging.root.manager.loggerDict.get(name)  # A fifth of what `getLogger` takes.
+    if isinstance(own, logging.Logger):
+        return own
+    # A task's logger has no name in the registry, and must not get one.
+    return logging.getLogger(LIBRARY_LOGGER if name.startswith(f"{LIBRARY_LOGGER}.") else name)
 
 
 #: So long the listener keeps lines that it could write, in seconds, while more of them come.
@@ -649,7 +706,7 @@ def snapshot() -> tuple[dict[str, tuple[int, bool, bool]], int]:
 # ---- the child's side ------------------------------------------------------------------------------------------------
 
 
-class ShippingHandler(logging.Handler):
+class ShippingHandler(_QuickHandler):
     """Turns each record of this process into bytes and sends them off before the logging call returns."""
 
     def __init__(self, ship: Callable[[bytes], None]) -> None:
@@ -684,9 +741,20 @@ _NO_EXTRAS = frozenset({*_FIELDS, "msg", "args", "exc_info", "exc_text", "messag
 _MADE = len(_FIELDS) + 4
 
 
-#: A record as plain data: msg, args, exc_text, values of `_FIELDS`, what the user put on it or None, and what was wrong
-#: with it, to be said in the parent, or None: (kind, text).
-_Packed = tuple[str, object, str | None, tuple[object, ...], dict[str, object] | None, tuple[str, str] | None]
+#: A record's fields in the order in which they travel. Behind them come what the user put on it, a dict or None, and
+#: what was wrong with it, to be said in the parent: (kind, text) or None.
+_ALL_FIELDS = ("msg", "args", "exc_info", "exc_text", *_FIELDS)
+
+#: Of what travels, what a line of a logfile is made of, or shows that it is not plain.
+_for_a_line = itemgetter(
+    *map(_ALL_FIELDS.index, ("msg", "args", "exc_text", "name", "levelname", "levelno", "stack_info", "created")),
+    _ALL_FIELDS.index("msecs"),
+    len(_ALL_FIELDS),
+    len(_ALL_FIELDS) + 1,
+)
+
+#: How `logging.getLevelName` begins where a level has no name.
+_UNNAMED_LEVEL = "Level "
 
 
 def pack(record: logging.LogRecord) -> bytes:
@@ -702,7 +770,7 @@ def pack(record: logging.LogRecord) -> bytes:
         return _pack_trouble(record, error)
 
 
-def _packed(record: logging.LogRecord) -> _Packed:
+def _packed(record: logging.LogRecord) -> tuple[object, ...]:
     fields = record.__dict__
     values: tuple[object, ...] = _values_of(fields)
     if not _PLAIN.issuperset(map(type, values)):
@@ -718,7 +786,7 @@ def _packed(record: logging.LogRecord) -> _Packed:
     extras = None
     if len(fields) != _MADE:
         extras = {str(name): _plain(value) for name, value in fields.items() if name not in _NO_EXTRAS}
-    return msg, args, exc_text, values, extras, None
+    return msg, args, None, exc_text, *values, extras, None
 
 
 def _plain(value: object) -> object:
@@ -737,8 +805,7 @@ def _pack_trouble(record: logging.LogRecord, error: Exception) -> bytes:
     values = [_plain_or_none(record.__dict__.get(field)) for field in _FIELDS]
     msg = f"(this record could not be rendered: {name}) {shown}"
     text = f"{_NOT_RENDERED}: {name}: {text_of(error)[:_SHOWN_MAX]} ({record.pathname}:{record.lineno})"
-    packed: _Packed = msg, None, None, tuple(values), None, (name, text)
-    return pickle.dumps(packed, pickle.HIGHEST_PROTOCOL)
+    return pickle.dumps((msg, None, None, None, *values, None, (name, text)), pickle.HIGHEST_PROTOCOL)
 
 
 def _plain_or_none(value: object) -> object:
@@ -750,9 +817,12 @@ def _plain_or_none(value: object) -> object:
 
 def restore(packed: bytes) -> logging.LogRecord:
     """The record again, in the parent."""
-    msg, args, exc_text, values, extras, trouble = pickle.loads(packed)
-    fields = dict(zip(_FIELDS, values, strict=True))
-    fields["msg"], fields["args"], fields["exc_info"], fields["exc_text"] = msg, args, None, exc_text
+    return _made_of(pickle.loads(packed))
+
+
+def _made_of(values: tuple[Any, ...]) -> logging.LogRecord:
+    fields = dict(zip(_ALL_FIELDS, values))  # noqa: B905  two more come behind them; to say so takes 0.2 us
+    extras, trouble = values[-2:]
     if extras:
         fields.update(extras)
     if logging.getLogRecordFactory() is logging.LogRecord:
@@ -760,7 +830,7 @@ def restore(packed: bytes) -> logging.LogRecord:
         record.__dict__ = fields
     else:
         record = logging.makeLogRecord(fields)  # What the application adds to every record is on this one too.
-    if record.levelname.startswith("Level "):  # The parent may know its name.
+    if record.levelname.startswith(_UNNAMED_LEVEL):  # The parent may know its name.
         record.levelname = logging.getLevelName(record.levelno)
     if trouble is not None and _here.troubles is not None:
         _here.troubles.note((_NOT_RENDERED, trouble[0]), trouble[1])

@@ -402,9 +402,10 @@ def test_record_that_cannot_be_rendered_says_so(
 # ---- delivery --------------------------------------------------------------------------------------------------------
 
 
-def deliver_at_once(deliver: Callable[[logging.LogRecord], object], made: logging.LogRecord) -> None:
+def deliver_at_once(deliver: Callable[[Any], object], *what: object) -> None:
     """What the listener does, without its thread."""
-    deliver(made)
+    for each in what:
+        deliver(each)
 
 
 def test_destination_delivers_to_task_and_application(root: logging.Logger) -> None:
@@ -421,6 +422,58 @@ def test_destination_delivers_to_task_and_application(root: logging.Logger) -> N
     logging.getLogger("app").setLevel(logging.INFO)
     destination.remote_records([pack(record("now wanted"))])
     assert application.texts == ["loud", "now wanted"]
+
+
+def failing_record() -> logging.LogRecord:
+    try:
+        raise LookupError("gone")  # noqa: TRY301  as a task does
+    except LookupError:
+        return record("it failed", exc_info=sys.exc_info())
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        record("plain"),
+        record("%d of %s", 3, "änd"),
+        record("two\nlines \udcff"),
+        record("password='hunter2' of %s", "token='abc123'"),
+        record("loud", level=logging.ERROR),
+        record("low", level=logging.DEBUG),
+        record("between", level=25),
+        record("an extra", extra={"request": 5}),
+        record("where", stack_info="Stack (most recent call last):"),
+        failing_record(),
+    ],
+    ids=lambda made: made.msg.split()[0],
+)
+def test_record_makes_the_same_line_however_it_gets_there(made: logging.LogRecord, tmp_path: Path) -> None:
+    """A plain one goes to a file that is alone without being made anew; another handler needs it whole."""
+    lines = []
+    for name, others in (("alone", []), ("in-company", [Keeper()])):
+        handler = file_handler(str(tmp_path / name))
+        logger = TaskLogger("load")
+        for each in (handler, *others):
+            logger.addHandler(each)
+        Destination(logger, "load", deliver_at_once, 0.0).remote_records([pack(made)])
+        handler.close()
+        lines.append((tmp_path / name).read_bytes())
+        assert all(len(other.texts) == 1 for other in others)
+    assert lines[0] == lines[1]
+    assert bool(lines[0]) == (made.levelno >= logging.INFO)
+    assert b"hunter2" not in lines[0]
+
+
+def test_record_of_a_file_whose_handler_was_changed_is_made_for_it(tmp_path: Path) -> None:
+    """A formatter and a filter of the application's own get what they expect."""
+    handler = file_handler(str(tmp_path / "log"))
+    handler.setFormatter(logging.Formatter("%(funcName)s %(message)s"))
+    handler.addFilter(lambda made: made.getMessage() != "no")
+    logger = TaskLogger("load")
+    logger.addHandler(handler)
+    Destination(logger, "load", deliver_at_once, 0.0).remote_records([pack(record(text)) for text in ("yes", "no")])
+    handler.close()
+    assert (tmp_path / "log").read_text() == "None yes\n"
 
 
 def test_listener_writes_all_in_order() -> None:
