@@ -128,6 +128,10 @@ def main() -> int:
     with Process(tasks(), "nightly", redact=["ssn"]) as process:
         assert_type(process, Process)
         process.add_task(Task("again", sum, args=([1, 2],)))
+        mapped = Task.map("power", pow, [2, 3], (4, 5), timeout=60, memory_limit="1GiB")
+        assert_type(mapped, list[Task])
+        for task in mapped:
+            process.add_task(task)
         process.add_task_dependency("again", TaskDependency("extract"))
         assert_type(process.get_task("again").logger, logging.Logger)
         assert_type(process.get_dependant_tasks("extract"), list[Task])
@@ -152,6 +156,8 @@ def main() -> int:
         "fail": "ValueError",
         "after": "it depends on 'fail', which failed",
         "again": "3",
+        "power[0]": "16",
+        "power[1]": "243",
     }
     return 0 if said == expected else 1
 
