@@ -1,4 +1,4 @@
-"""What the public names say of themselves: units of figures, what is raised, and where a fact of the system is from."""
+"""What the public names say of themselves: units, types, what is raised, and where a fact of the system is from."""
 
 import ast
 import dataclasses
@@ -182,6 +182,26 @@ def test_class_and_its_methods_say_what_they_are(kind: type) -> None:
     for name, value in vars(kind).items():
         if not name.startswith("_") and (callable(value) or isinstance(value, property | classmethod)):
             assert inspect.getdoc(value), name
+
+
+def guessed_attributes(kind: type) -> set[str]:
+    """Those whose type each checker would find out by itself: neither written, nor that of a parameter."""
+    guessed, written = set(), set()
+    for function in ast.walk(ast.parse(source_of(kind))):
+        if isinstance(function, ast.FunctionDef):
+            parameters = {argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)}
+            for node in ast.walk(function):
+                if isinstance(node, ast.AnnAssign):
+                    written.add(ast.unparse(node.target))
+                elif isinstance(node, ast.Assign) and ast.unparse(node.value) not in parameters:
+                    guessed |= {ast.unparse(target) for target in node.targets}
+    return {name for name in guessed - written if re.fullmatch(r"self\.[a-z]\w*", name)}
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_attributes_have_their_types_written(kind: type) -> None:
+    """What a checker guesses another may guess otherwise."""
+    assert guessed_attributes(kind) == set()
 
 
 METHODS = [(f"{kind.__name__}.{name}", function) for kind in CLASSES for name, function in functions_of(kind)]

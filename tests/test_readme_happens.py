@@ -20,16 +20,19 @@ HELD_BY = {
         "integration/test_run.py::test_run_takes_any_exception_for_the_failure_of_its_task",
     ],
     "it runs past its `timeout`, in Python or in C code that holds the GIL, deaf to signals or stopped": [
-        "integration/test_pool_kill.py::test_timeout_ends_whatever_the_task_does",
+        "faults/test_faults.py::test_fault_fails_its_own_task",
+        "faults/test_faults.py::test_faults_side_by_side_fail_their_own_tasks",
+        "integration/test_failures.py::test_timeout_tells_where_c_code_holds_the_gil",
         "integration/test_pool_kill.py::test_descendants_are_gone_before_the_run_goes_on",
     ],
     "it segfaults, is killed, calls `os._exit`": [
-        "integration/test_pool.py::test_crash_is_blamed_on_the_task_that_ran",
+        "faults/test_faults.py::test_deed_fails_its_own_task",
         "integration/test_pool.py::test_crash_among_queued_attempts_is_blamed_exactly",
         "integration/test_pool_kill.py::test_usage_of_a_killed_attempt_is_known",
     ],
     "it uses more than its `memory_limit`, its children counted in": [
-        "integration/test_pool_limits.py::test_memory_limit_kills_and_names_sizes",
+        "faults/test_faults.py::test_fault_fails_its_own_task",
+        "faults/test_faults.py::test_faults_side_by_side_fail_their_own_tasks",
     ],
     "it prints": [
         "integration/test_output.py::test_output_without_capture_is_the_programs_own",

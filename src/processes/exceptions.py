@@ -156,8 +156,8 @@ class WorkerCrashedError(ProcessesError):
         known of the cause.
         """
         self.task_name = task_name
-        self.signal = signal_name(-status) if status < 0 else None
-        self.exitcode = status if status >= 0 else None
+        self.signal: str | None = signal_name(-status) if status < 0 else None
+        self.exitcode: int | None = status if status >= 0 else None
         self.pid = pid
         self.seconds = seconds
         self.peak_memory = peak_memory
@@ -205,7 +205,7 @@ class RunTerminated(SystemExit):
     def __init__(self, number: int, text: str = "") -> None:
         """Make the exit code of the signal's number."""
         super().__init__(128 + number)
-        self.signal = signal_name(number)
+        self.signal: str = signal_name(number)
         self.report: ProcessExecutionReport | None = None
         self._number = number
         self._text = text or f"the program was told to end by {self.signal}"
@@ -331,7 +331,7 @@ class ReportDeliveryError(ProcessesError, OSError):
         self.host = host
         self.port = port
         self.step = step
-        self.refused = dict(refused or {})
+        self.refused: dict[str, str] = dict(refused or {})
         super().__init__(message)
 
 

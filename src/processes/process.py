@@ -83,7 +83,7 @@ class Process:
                 if isinstance(task, Task):
                     task.close_handlers()
             raise
-        self.runner = ProcessRunner(self)
+        self.runner: ProcessRunner = ProcessRunner(self)
 
     # ---- looking -----------------------------------------------------------------------------------------------------
 

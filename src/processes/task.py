@@ -111,7 +111,7 @@ class TaskDependency:
                 "use_result_as_additional_kwargs=True",
                 stacklevel=2,
             )
-        self.task_name = task_name.lower()
+        self.task_name: str = task_name.lower()
         self.use_result_as_additional_args = use_result_as_additional_args
         self.use_result_as_additional_kwargs = use_result_as_additional_kwargs
         self.additional_kwarg_name = additional_kwarg_name
@@ -198,17 +198,17 @@ class Task:
             OSError: The logfile cannot be opened.
         """
         self._logger: logging.Logger | None = None
-        self.name = _checked_name(name)
+        self.name: str = _checked_name(name)
         self.func = func
         self.args = args
-        self.kwargs = {} if kwargs is None else kwargs
-        self.dependencies = [] if dependencies is None else dependencies
+        self.kwargs: dict[str, Any] = {} if kwargs is None else kwargs
+        self.dependencies: list[TaskDependency] = [] if dependencies is None else dependencies
         self.traced_vars_frame_filter = traced_vars_frame_filter
         self.timeout = timeout
-        self.retries = 0 if retries is None else retries
+        self.retries: int = 0 if retries is None else retries
         self.retry_on = retry_on
         self.retry_delay = retry_delay
-        self.memory_limit = memory_limit
+        self.memory_limit: int | str | None = memory_limit
         self.keep_result = keep_result
         self.capture_output = capture_output
         self._check_types()
@@ -216,7 +216,7 @@ class Task:
         _check_characters(self.name)
         self._check_dependencies()
         self.dependencies = list(self.dependencies)  # Tasks that share a list must not share what is added later.
-        self.log_path = None if log_path is None else logs.absolute(log_path)
+        self.log_path: str | None = None if log_path is None else logs.absolute(log_path)
         self._file = None if self.log_path is None else logs.file_handler(self.log_path)
 
     @classmethod

@@ -403,7 +403,7 @@ def test_relative_logfile_in_a_removed_folder_is_refused(tmp_path: Path) -> None
 
 @every_way
 def test_small_run_without_a_home(way: str, tmp_path: Path) -> None:
-    """Nor any other variable, and a user that no file knows."""
+    """Nor any other variable."""
     check_small_run(way, tmp_path, env={})
 
 

@@ -112,14 +112,31 @@ def look_at(entry: TaskReportEntry) -> None:
             assert_type(exception.frames, tuple[FrameData, ...])
 
 
+def look_at_task(task: Task) -> None:
+    """Each attribute has the type of what it was made of."""
+    assert_type(task.name, str)
+    assert_type(task.kwargs, dict[str, Any])
+    assert_type(task.dependencies, list[TaskDependency])
+    assert_type(task.log_path, str | None)
+    assert_type(task.retries, int)
+    assert_type(task.timeout, float | None)
+    for dependency in task.dependencies:
+        assert_type(dependency.task_name, str)
+
+
 def main() -> int:
     with Process(tasks(), "nightly", redact=["ssn"]) as process:
         assert_type(process, Process)
         process.add_task(Task("again", sum, args=([1, 2],)))
+        mapped = Task.map("power", pow, [2, 3], (4, 5), timeout=60, memory_limit="1GiB")
+        assert_type(mapped, list[Task])
+        for task in mapped:
+            process.add_task(task)
         process.add_task_dependency("again", TaskDependency("extract"))
         assert_type(process.get_task("again").logger, logging.Logger)
         assert_type(process.get_dependant_tasks("extract"), list[Task])
         process.check(parallel=True)
+        look_at_task(process.get_task("load"))
         report = process.run(ProcessPool(2, start_method="forkserver", max_tasks_per_child=10), deadline=60.0)
         results = process.runner.results
     assert_type(report, ProcessExecutionReport)
@@ -139,6 +156,8 @@ def main() -> int:
         "fail": "ValueError",
         "after": "it depends on 'fail', which failed",
         "again": "3",
+        "power[0]": "16",
+        "power[1]": "243",
     }
     return 0 if said == expected else 1
 

@@ -86,8 +86,8 @@ class EmailChannel(ReportChannel):
             content: What to tell of each failure; by default everything.
         """
         self.smtp_config = smtp_config
-        self.style = HTMLEmailStyle() if style is None else style
-        self.content = ReportContent() if content is None else content
+        self.style: HTMLEmailStyle = HTMLEmailStyle() if style is None else style
+        self.content: ReportContent = ReportContent() if content is None else content
 
     def send_report(self, report: ProcessExecutionReport, *, errors_only: bool) -> None:
         """

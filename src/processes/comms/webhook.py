@@ -91,7 +91,7 @@ class WebhookChannel(ReportChannel):
     def __init__(self, webhook_config: WebhookConfig, content: ReportContent | None = None) -> None:
         """Without `content`, everything is told."""
         self.webhook_config = webhook_config
-        self.content = ReportContent() if content is None else content
+        self.content: ReportContent = ReportContent() if content is None else content
 
     def send_report(self, report: ProcessExecutionReport, *, errors_only: bool) -> None:
         """
