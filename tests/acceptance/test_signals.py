@@ -31,7 +31,7 @@ PROGRAM = """
 import os, subprocess, sys
 from processes import Process, RunTerminated, Task, TaskDependency
 from support.gate import pass_gate
-from support.pools import note_pid
+from support.notes import note_pid
 
 mode, folder, address = sys.argv[1], sys.argv[2], bytes.fromhex(sys.argv[3])
 mode = None if mode == "sequential" else mode

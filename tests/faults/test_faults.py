@@ -78,7 +78,8 @@ class Place:
     def of(self, name: str, deed: Deed, in_call: Fails) -> Row:
         outcome = self.outcome(in_call)
         warns = "" if outcome is in_call else self.warns.format(in_call.kind)
-        return Row(name, expected=outcome, options={"timeout": TIMEOUT_S}, warns=warns, **self.row(deed))
+        options = {"timeout": TIMEOUT_S} if in_call is timed_out else {}
+        return Row(name, expected=outcome, options=options, warns=warns, **self.row(deed))
 
 
 def in_(func: Callable[[Deed], object]) -> Callable[[Deed], dict[str, Any]]:

@@ -66,14 +66,7 @@ def kills_after_every(count: int, random: Random) -> Iterator[list[int]]:
     def wait_and_kill(self: PoolBackend, until: float | None) -> list[BackendEvent]:
         nonlocal left
         events = wait(self, until)
-        for event in events:
-            match event:
-                case AttemptsSucceeded():
-                    left -= len(event.attempt_ids)
-                case RecordsLogged():
-                    left -= len(event.records)
-                case _:
-                    pass
+        left -= sum(map(progress_of, events))
         if left <= 0:
             left = count
             workers = sorted(worker for keeper in children(os.getpid()) for worker in children(keeper))
@@ -86,6 +79,17 @@ def kills_after_every(count: int, random: Random) -> Iterator[list[int]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PoolBackend, "wait", wait_and_kill)
         yield killed
+
+
+def progress_of(event: BackendEvent) -> int:
+    """How many successes or log records it tells of."""
+    match event:
+        case AttemptsSucceeded():
+            return len(event.attempt_ids)
+        case RecordsLogged():
+            return len(event.records)
+        case _:
+            return 0
 
 
 @pytest.mark.parametrize("edges", [0, 3], ids=["independent", "graph"])

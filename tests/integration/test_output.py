@@ -12,7 +12,8 @@ import pytest
 
 from processes import Process, ProcessExecutionReport, ProcessPool, Task
 from support.gate import Gate, pass_gate
-from support.pools import every_method, pool, wait_for_file
+from support.notes import wait_for_file
+from support.pools import every_method, pool
 
 
 def told(path: Path) -> list[tuple[str, str]]:

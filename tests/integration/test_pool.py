@@ -29,7 +29,8 @@ from processes import (
     WorkerStartError,
 )
 from processes.backends.pool import PoolBackend
-from support.pools import every_method, failures, is_alive, pool, results, run, wait_for_file
+from support.notes import wait_for_file
+from support.pools import every_method, failures, is_alive, pool, results, run
 
 # ---- exact blame -----------------------------------------------------------------------------------------------------
 

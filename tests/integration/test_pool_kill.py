@@ -12,7 +12,8 @@ import pytest
 
 from processes import Process, Task, TaskTimeoutError
 from support import pools
-from support.pools import every_method, failures, living, pids_in, pool, results, run, wait_for_file
+from support.notes import note_pid, wait_for_file
+from support.pools import every_method, failures, living, pids_in, pool, results, run
 from support.stubborn import STUBBORN
 
 # ---- what will not stop ----------------------------------------------------------------------------------------------
@@ -111,10 +112,10 @@ def leave_daemon(folder: str) -> str:
         os.setsid()
         if os.fork() != 0:
             os._exit(0)
-        pools.note_pid(folder, "daemon")
+        note_pid(folder, "daemon")
         time.sleep(600)
     os.wait()
-    pools.wait_for_file(Path(folder, "daemon"))
+    wait_for_file(Path(folder, "daemon"))
     return "left"
 
 
@@ -133,9 +134,9 @@ def leave_daemon_and_kill_keeper(folder: str) -> str:
     keeper = os.getppid()
     if os.fork() == 0:
         os.setsid()
-        pools.note_pid(folder, "daemon")
+        note_pid(folder, "daemon")
         time.sleep(600)
-    pools.wait_for_file(Path(folder, "daemon"))
+    wait_for_file(Path(folder, "daemon"))
     os.kill(keeper, signal.SIGKILL)
     time.sleep(600)
     return "first"
@@ -158,7 +159,7 @@ PARENT = """
 import os, sys
 from pathlib import Path
 from processes import Process, ProcessPool, Task
-from support.pools import note_pid
+from support.notes import note_pid
 from support.stubborn import STUBBORN
 
 method, folder, *names = sys.argv[1:]
@@ -170,7 +171,7 @@ Process(tasks).run(ProcessPool(len(tasks), start_method=method))
 HANGING_MODULE = """
 import os, sys, time
 if os.getppid() == int(os.environ["TEST_PARENT"]):
-    from support.pools import note_pid
+    from support.notes import note_pid
     note_pid(os.environ["TEST_FOLDER"], "keeper")
     time.sleep(600)
 def work(): pass
@@ -236,7 +237,7 @@ PARENT_OF_IDLE_WORKER = """
 import ctypes, os, sys, time
 from pathlib import Path
 from processes import Process, ProcessPool, Task, TaskFinished
-from support.pools import note_pid, wait_for_file
+from support.notes import note_pid, wait_for_file
 from support.stubborn import have_session
 
 method, gil, folder = sys.argv[1:]

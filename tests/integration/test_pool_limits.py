@@ -6,7 +6,8 @@ from pathlib import Path
 
 from processes import Task, TaskDependency
 from support.faults import MIB, fill
-from support.pools import every_method, failures, living, note_pid, pool, results, run, wait_for_file
+from support.notes import note_pid, wait_for_file
+from support.pools import every_method, failures, living, pool, results, run
 
 
 def fill_and_free(size: int) -> int:

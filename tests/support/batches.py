@@ -7,7 +7,6 @@ A row is right when its task ends as it says, what depends on it is skipped or r
 and its whole log, the report can be told, and the same Process and a new one run afterwards.
 """
 
-import logging
 import math
 import shutil
 import sys
@@ -29,7 +28,7 @@ from processes import (
     WorkerCrashedError,
 )
 from support import pools
-from support.faults import Zeros
+from support.faults import Zeros, be_loaded, innocent
 from support.logs import told
 
 #: Stands in a row's arguments for the path of a folder of its own, where its processes leave their ids.
@@ -85,12 +84,6 @@ def died(how: str) -> Fails:
 def is_chosen(name: str) -> bool:
     """Whether a row is run on this Python: all on the oldest one, a tenth of them, by their names, on the others."""
     return sys.version_info[:2] == _OLDEST or zlib.crc32(name.encode()) % 10 == 0
-
-
-def innocent(number: int) -> float:
-    """Log a line, return a known value."""
-    logging.getLogger("innocent").info("task %d", number)
-    return math.sqrt(number)
 
 
 class Batch:
@@ -219,7 +212,7 @@ def hold(rows: Sequence[Row], method: str, folder: Path, **options: Any) -> None
     workers = 2 + sum(len(row.beside) for row in rows) + len(rows) // 5
     batch = Batch(rows, folder)
     for _ in range(2):
-        batch.run(lambda: pools.pool(method, workers), **options)
+        batch.run(lambda: pools.pool(method, workers, initializer=be_loaded), **options)
     after = folder / "afterwards"
     after.mkdir()
     Batch([], after).run(lambda: pools.pool(method))

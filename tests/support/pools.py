@@ -1,7 +1,6 @@
 """Process pools for tests: one of each start method, and what their children left."""
 
 import faulthandler
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +15,6 @@ START_METHODS = ("forkserver", "spawn", "fork")
 
 #: Runs a test once for each start method.
 every_method = pytest.mark.parametrize("method", START_METHODS)
-
-#: A fail-safe that no passing test meets, in seconds.
-WAIT_S = 30.0
 
 
 def pool(
@@ -80,26 +76,3 @@ def pids_in(folder: Path) -> dict[str, int]:
     """{name: process id} of the files that `note_pid` made."""
     texts = {path.name: path.read_text() for path in folder.iterdir() if path.suffix != ".part"}
     return {name: int(text) for name, text in texts.items() if text}  # A program's is empty for a moment.
-
-
-def wait_for_file(path: Path) -> str:
-    """
-    What the file holds, once it holds something: a moment after it is made it is still empty.
-
-    Raises:
-        TimeoutError: It never came.
-    """
-    give_up_at = time.monotonic() + WAIT_S
-    while time.monotonic() < give_up_at:
-        if path.exists() and (text := path.read_text()):
-            return text
-        time.sleep(0.01)
-    message = f"{path} is not there after {WAIT_S} s; this is process {os.getpid()}"
-    raise TimeoutError(message)
-
-
-def note_pid(folder: str, name: str) -> None:
-    """A task's side: leave this process's id in a file, which is complete as soon as it is there."""
-    part = Path(folder, name + ".part")
-    part.write_text(str(os.getpid()))
-    part.rename(Path(folder, name))

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from support.pools import note_pid
+from support.notes import note_pid
 
 
 def loop(folder: str) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from support import leaks
-from support.pools import WAIT_S, living, wait_for_file
+from support.notes import WAIT_S, wait_for_file
+from support.pools import living
 
 TESTS = Path(__file__).parents[1]
 BRIEFLY = 0.1  # How long to wait for what will not go away.
