@@ -49,9 +49,9 @@ def test_peak_is_seen_and_taints_no_later_task(method: str) -> None:
     report = run(tasks, pool(method, 1))
     assert len(set(results(report).values())) == 1
     peaks = {name: entry.usage.peak_memory or 0 for name, entry in report.entries.items() if entry.usage}
-    assert 200 * MIB <= peaks["spike"] < 400 * MIB
-    assert peaks["before"] < 150 * MIB
-    assert peaks["after"] < 150 * MIB
+    before = peaks["before"]  # A fork has what this process has.
+    assert before + 180 * MIB <= peaks["spike"] < before + 250 * MIB
+    assert peaks["after"] < before + 50 * MIB
 
 
 def keep(folder: str, size: int) -> None:
