@@ -34,6 +34,11 @@ HELD_BY = {
         "faults/test_faults.py::test_fault_fails_its_own_task",
         "faults/test_faults.py::test_faults_side_by_side_fail_their_own_tasks",
     ],
+    "tasks together use more than the pool's `memory_budget`": [
+        "integration/test_pool_limits.py::test_budget_that_is_passed_ends_the_largest",
+        "integration/test_pool_limits.py::test_task_waits_for_room_in_the_budget",
+        "integration/test_pool_limits.py::test_task_waits_until_what_others_use_has_room_for_it",
+    ],
     "it prints": [
         "integration/test_output.py::test_output_without_capture_is_the_programs_own",
         "integration/test_output.py::test_output_stands_at_its_place_among_the_records",

@@ -23,6 +23,10 @@ def _restore(kind: type[ProcessesError], args: tuple[object, ...], fields: dict[
     return error
 
 
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB"
+
+
 class ProcessesError(Exception):
     """Root of every error that this library raises on its own account."""
 
@@ -106,22 +110,29 @@ class TaskTimeoutError(ProcessesError, TimeoutError):
 
 class MemoryLimitError(MemoryError, ProcessesError):
     """
-    An attempt used more memory than its task's `memory_limit`; sizes are in bytes.
+    An attempt used more memory than its task's `memory_limit`, or most of what passed the pool's `memory_budget`.
+
+    Sizes are in bytes.
 
     Attributes:
         task_name: The task.
         limit: What was allowed.
-        used: What was seen when the attempt was stopped.
+        used: What was seen of this attempt when it was stopped.
+        is_budget: True where the limit was the pool's budget for all attempts together.
     """
 
-    def __init__(self, task_name: str, limit: int, used: int) -> None:
-        """Say both sizes."""
+    def __init__(self, task_name: str, limit: int, used: int, *, used_by_all: int | None = None) -> None:
+        """Say the sizes; `used_by_all` is what all attempts used together, where the limit was the pool's budget."""
         self.task_name = task_name
         self.limit = limit
         self.used = used
-        super().__init__(
-            f"Task '{task_name}' used {used / 2**20:.0f} MiB, over its memory limit of {limit / 2**20:.0f} MiB"
+        self.is_budget = used_by_all is not None
+        passed = (
+            f"over its memory limit of {_mib(limit)}"
+            if used_by_all is None
+            else f"the most of all, when they used {_mib(used_by_all)}, over the pool's memory budget of {_mib(limit)}"
         )
+        super().__init__(f"Task '{task_name}' used {_mib(used)}, {passed}")
 
 
 class WorkerCrashedError(ProcessesError):

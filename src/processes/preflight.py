@@ -365,8 +365,14 @@ def check_log(task_name: str, log_path: str) -> TaskCheckError | None:
     return None
 
 
-def check_limits(call: Call, enforces: frozenset[str]) -> TaskCheckError | None:
+def check_limits(call: Call, enforces: frozenset[str], memory_budget: int | None = None) -> TaskCheckError | None:
     """Whether the mode can do for a task what it asks for."""
+    if call.memory_limit is not None and memory_budget is not None and call.memory_limit > memory_budget:
+        text = (
+            f"it has memory_limit={call.memory_limit}, more than the pool's memory_budget={memory_budget} for all "
+            "tasks together. Lower the limit or raise the budget."
+        )
+        return _refused(call.name, "memory_limit", text)
     if call.memory_limit is not None and "memory_limit" not in enforces:
         what, why = f"memory_limit={call.memory_limit}", "keep it to. Run it so, or drop the limit."
     elif call.capture_output and "capture_output" not in enforces:

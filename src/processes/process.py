@@ -347,7 +347,7 @@ class Process:
         """What stands in the way of the tasks, beside what they send to children."""
         fine: set[str | None] = {None}  # paths of logfiles; many tasks may share one
         for key, call in zip(self._ordered(), calls, strict=True):
-            problem = preflight.check_limits(call, backend.enforces)
+            problem = preflight.check_limits(call, backend.enforces, backend.memory_budget)
             if problem is not None:
                 yield problem
             path = self._tasks[key].log_path
@@ -580,4 +580,5 @@ def _with_workers(pool: ProcessPool, max_workers: int) -> ProcessPool:
         max_tasks_per_child=pool.max_tasks_per_child,
         initializer=pool.initializer,
         initargs=pool.initargs,
+        memory_budget=pool.memory_budget,
     )

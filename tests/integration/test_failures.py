@@ -1,6 +1,7 @@
 """Whatever a task raises or returns arrives as something readable: one failed task, no lost peer."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -449,6 +450,17 @@ def test_kill_by_hand_is_told_from_the_out_of_memory_killer() -> None:
     entry = run([Task("a", lambda: os.kill(os.getpid(), signal.SIGKILL))], pool("forkserver", 1)).entries["a"]
     assert entry.error is not None
     assert "the task or a program did" in entry.error.exception
+
+
+def test_kill_for_want_of_memory_is_told_from_one_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what is left: the machine's own out-of-memory killer cannot be called here, so its count is played."""
+    counts = iter((7, 8))
+    monkeypatch.setattr("processes.usage.oom_kills", lambda: next(counts))
+    entry = run([Task("a", lambda: os.kill(os.getpid(), signal.SIGKILL))], pool("forkserver", 1)).entries["a"]
+    assert entry.error is not None
+    assert re.search(
+        r"peak \d+ MiB\. The system's out-of-memory killer struck .*\(\d+ MiB are available", entry.error.exception
+    )
 
 
 def test_death_says_which_attempt_it_was() -> None:

@@ -24,6 +24,7 @@ def pool(
     max_tasks_per_child: int | None = None,
     initializer: Callable[..., object] | None = None,
     initargs: tuple[Any, ...] = (),
+    memory_budget: int | str | None = None,
 ) -> ProcessPool:
     """A pool of that start method. A process with threads may not fork, and faulthandler_timeout has one: ends it."""
     if method == "fork":
@@ -34,6 +35,7 @@ def pool(
         max_tasks_per_child=max_tasks_per_child,
         initializer=initializer,
         initargs=initargs,
+        memory_budget=memory_budget,
     )
 
 

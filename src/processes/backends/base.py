@@ -42,6 +42,9 @@ class Backend(abc.ABC):
     #: What it can keep a task to: "timeout" (hard), "memory_limit", "capture_output".
     enforces: ClassVar[frozenset[str]] = frozenset()
 
+    #: Bytes that all attempts together may use; None for no limit.
+    memory_budget: int | None = None
+
     #: Whether results are handed on as the very objects, so that a handle is the object.
     shares_memory: ClassVar[bool] = False
 

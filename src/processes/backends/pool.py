@@ -157,6 +157,10 @@ class ProcessPool:
     #: Called once in each child before its first attempt, with `initargs`; if it raises, the run ends.
     initializer: Callable[..., object] | None = None
     initargs: tuple[Any, ...] = ()
+    #: A size that all attempts together may use, as `memory_limit` counts it. None starts that has no room beside the
+    #: others, each of which counts with its `memory_limit`, or what it uses if that is more; if the budget is passed,
+    #: the one that uses most is killed. None for no budget. Kept in bytes.
+    memory_budget: int | str | None = None
 
     def __init__(  # the generated one has no keyword-only part behind `max_workers`
         self,
@@ -166,13 +170,14 @@ class ProcessPool:
         max_tasks_per_child: int | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
+        memory_budget: int | str | None = None,
     ) -> None:
         """
         Check and keep the options.
 
         Raises:
             TypeError: A number is no int, the initializer cannot be called, `initargs` is no tuple.
-            ValueError: A number below 1 or no such start method.
+            ValueError: A number below 1, no such start method or no such size.
         """
         require_int("max_workers", max_workers)
         require_int("max_tasks_per_child", max_tasks_per_child)
@@ -191,6 +196,15 @@ class ProcessPool:
         object.__setattr__(self, "max_tasks_per_child", max_tasks_per_child)
         object.__setattr__(self, "initializer", initializer)
         object.__setattr__(self, "initargs", initargs)
+        object.__setattr__(self, "memory_budget", _parse_budget(memory_budget))
+
+
+def _parse_budget(size: int | str | None) -> int | None:
+    try:
+        return None if size is None else usage.parse_size(size)
+    except (TypeError, ValueError) as error:
+        msg = f"memory_budget: {error}"
+        raise type(error)(msg) from error
 
 
 class _Prepared:
@@ -260,6 +274,11 @@ class PoolBackend(Backend):
         self._events: list[BackendEvent] = []
         self._estimate: float | None = None  # seconds that an attempt takes of late
         self._depth = 1  # so many attempts go into one channel
+        assert not isinstance(options.memory_budget, str)  # noqa: S101  ProcessPool keeps it in bytes
+        self.memory_budget = options.memory_budget
+        self._held: dict[Child, int] = {}  # bytes that each child held above its start, when last looked at
+        self._budget_at = math.inf  # when to look next
+        self._full_at = 0  # with so many attempts placed there was no room for another; 0: there was
         self._unsent: set[Child] = set()  # children for which attempts were placed since the last wait
         self._grown: set[int] = set()  # ids of children that are to be replaced once they idle
         self._startup_stderr = self._real_stderr = -1
@@ -271,7 +290,12 @@ class PoolBackend(Backend):
 
     @property
     def slots(self) -> int:
-        """Room in all channels, those of children not yet started included."""
+        """Room in all channels, those of children not yet started included, and in the budget."""
+        if self._full_at:
+            placed = sum(len(child.inflight) for child in self._children.values())
+            if placed >= self._full_at:
+                return placed
+            self._full_at = 0
         depth = self._depth
         alive = taken = 0
         for child in self._children.values():
@@ -349,7 +373,8 @@ class PoolBackend(Backend):
                 AttemptFailed(job.attempt_id, of_error(trouble), False, Measure(now, now), trouble, was_made=False)
             )
             return
-        child = self._choose_child()
+        is_fit = self.memory_budget is None or self._has_budget_for(call, self.memory_budget)
+        child = self._choose_child() if is_fit else None
         if child is None:
             self._events.append(AttemptReturned(job.attempt_id))
             return
@@ -602,7 +627,8 @@ class PoolBackend(Backend):
         took = min(seconds, _DURATION_MAX_S)
         before = took if self._estimate is None else self._estimate
         estimate = self._estimate = took + 0.8**count * (before - took)
-        if self._options.max_tasks_per_child is None:
+        # With a budget each is to wait here for its turn, which may not come soon.
+        if self._options.max_tasks_per_child is None and self.memory_budget is None:
             self._depth = _DEPTH_MAX if estimate * _DEPTH_MAX < _QUEUED_S else round(_QUEUED_S / estimate) or 1
 
     def _choose_child(self) -> Child | None:
@@ -947,7 +973,7 @@ class PoolBackend(Backend):
             next_at = min(next_at, child.check_at, child.listen_at)
         if self._importing is not None:
             next_at = min(next_at, self._importing[1] + _IMPORT_MAX_S)
-        return next_at
+        return min(next_at, self._budget_at)
 
     def _check_all(self) -> None:
         now = monotonic()
@@ -959,6 +985,49 @@ class PoolBackend(Backend):
                 self._drain(child)
         if self._importing is not None and now >= self._importing[1] + _IMPORT_MAX_S:
             self._leave_out(self._importing[0], f"it took more than {_IMPORT_MAX_S:.0f} s")
+        if now >= self._budget_at and self.memory_budget is not None:
+            self._hold_to_budget(self.memory_budget)
+
+    def _has_budget_for(self, call: Call, budget: int) -> bool:
+        """Whether an attempt may start; one always may where no other runs, whatever it will need."""
+        busy = [child for child in self._children.values() if child.inflight]
+        heads = [next(iter(child.inflight.values())).call for child in busy]
+        needed = sum(
+            max(self._held.get(child, 0), head.memory_limit or 0) for child, head in zip(busy, heads, strict=True)
+        )
+        if busy and needed + (call.memory_limit or 1) > budget:
+            self._full_at = len(busy)
+            return False
+        self._budget_at = min(self._budget_at, monotonic() + _SAMPLE_EVERY_S)
+        return True
+
+    def _hold_to_budget(self, budget: int) -> None:
+        """Look what all children hold together; if it is too much, end those that idle, then the largest attempt."""
+        held = self._held_by_each(sys.maxsize)
+        if sum(held.values()) > budget:  # What forks share was counted more than once.
+            held = self._held_by_each(0)
+        for child in [child for child in held if not child.inflight and sum(held.values()) > budget]:
+            if held.pop(child) > 0:
+                child.kill()
+        used = sum(held.values())
+        if used > budget:
+            largest = max((child for child in held if child.inflight), key=lambda child: held[child])
+            head = next(iter(largest.inflight.values()))
+            error = MemoryLimitError(head.call.name, budget, held[largest], used_by_all=used)
+            self._kill_attempt(largest, head.attempt_id, error)
+        if self._full_at and used < sum(self._held.values()):  # There may be room for another again.
+            self._full_at, self._is_woken = 0, True
+        self._held = held
+        is_busy = any(child.inflight for child in self._children.values())
+        self._budget_at = monotonic() + _SAMPLE_EVERY_S if is_busy else math.inf
+
+    def _held_by_each(self, exact_above: int) -> dict[Child, int]:
+        """{child: bytes that it and its descendants hold beside what it held when it was ready}."""
+        return {
+            child: max(0, usage.tree_private_bytes(child.pid, exact_above) - child.ready_private)
+            for child in self._children.values()
+            if child.is_ready and not child.is_dying
+        }
 
     def _look(self, child: Child, now: float) -> None:
         """See what a child is at: report the start, take back what is stuck behind it, hold it to its limits."""
