@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from processes import Task, TaskDependency
 from support import faults, stubborn
 from support.batches import FOLDER, Fails, Row, died, hold, is_chosen
 from support.faults import MIB, Deed, Likeness, Zeros
-from support.pools import START_METHODS, every_method
+from support.pools import START_METHODS, every_method, failures, pool, results, run
 
 # ---- deeds in all places ---------------------------------------------------------------------------------------------
 
@@ -231,3 +233,34 @@ def test_faults_side_by_side_fail_their_own_tasks(method: str, kind: str, tmp_pa
     if not rows:
         pytest.skip("another Python's share")
     hold(rows, method, tmp_path)
+
+
+# ---- values in bulk, and values that are slow ------------------------------------------------------------------------
+
+
+@every_method
+def test_arguments_of_64_mb_in_bulk(method: str) -> None:
+    """Twenty of them arrive, and the program holds but some of them a second time."""
+    block = bytearray(b"x") * (64 * MIB)
+    before = psutil.Process().memory_info()
+    tasks = [Task(f"t{n}", faults.count_x, args=(block,), timeout=60) for n in range(20)]
+    report = run(tasks, pool(method))
+    after = psutil.Process().memory_info()
+    assert results(report) == {f"t{n}": 64 * MIB for n in range(20)}
+    assert after.rss - after.shared < before.rss - before.shared + 100 * MIB
+
+
+@every_method
+def test_result_that_loads_for_ever_holds_nobody_up(method: str) -> None:
+    """Nobody but who reads it waits for it: not the neighbour's time-out, nor the run."""
+    tasks = [
+        Task("slow", faults.return_loading_twice, args=(faults.sleep_on,)),
+        Task(
+            "takes", faults.take, timeout=1, dependencies=[TaskDependency("slow", use_result_as_additional_args=True)]
+        ),
+        Task("hangs", faults.sleep_on, timeout=0.5),
+    ]
+    report = run(tasks, pool(method))
+    assert list(report.successes) == ["slow"]
+    assert failures(report) == {"takes": "TaskTimeoutError", "hangs": "TaskTimeoutError"}
+    assert 0.5 <= report.entries["hangs"].elapsed_seconds < 5

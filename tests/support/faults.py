@@ -395,6 +395,10 @@ class Likeness:
         return self.text
 
 
+def count_x(data: bytearray) -> int:
+    return data.count(b"x")
+
+
 def nest(depth: int) -> list[Any]:
     found: list[Any] = []
     for _ in range(depth):
