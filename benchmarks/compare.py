@@ -44,7 +44,9 @@ def values_of(run: dict[str, Any]) -> Values:
 
 
 def is_beyond_noise(before: list[float], after: list[float], least: float) -> bool:
-    """Whether two series of one figure are apart."""
+    """Whether two series of one figure are apart; one value alone has no noise to be told from."""
+    if min(len(before), len(after)) < 2:
+        return False
     was, now = Spread.of(before), Spread.of(after)
     are_apart = now.least > was.most or now.most < was.least
     return are_apart and abs(now.median - was.median) >= least * max(abs(was.median), abs(now.median))
@@ -62,6 +64,9 @@ def comparison(before: Values, after: Values, least: float) -> list[str]:
         times = f"{now.median / was.median:.2f} x" if was.median else "from nothing"
         lines.append(f"  {key[0]}, {key[1]}: {times}   {_short(was)} -> {_short(now)}")
     lines.append(f"  {same} of {same + len(lines)} figures are the same within the noise")
+    alone = sum(min(len(before[key]), len(after[key])) < 2 for key in before if key in after)
+    if alone:
+        lines.append(f"  of which {alone} were measured only once in one of them: their noise is not known")
     for name, only in (("before", before.keys() - after.keys()), ("after", after.keys() - before.keys())):
         lines += [f"  only {name}: {case}, {figure}" for case, figure in sorted(only)]
     return lines
