@@ -23,6 +23,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +77,18 @@ def wait_until_gone(mark: str, seconds: float) -> list[int]:
     return pids
 
 
+def shared_by(program: int) -> list[Path]:
+    """Shared memory that has the program's id in its name, as joblib and loky name theirs: nobody else's."""
+    return [path for path in Path("/dev/shm").iterdir() if re.search(rf"(?<!\d){program}(?!\d)", path.name)]
+
+
+def remove(paths: list[Path]) -> None:
+    """What a try has left."""
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
+        path.unlink(missing_ok=True)
+
+
 def lines_of(path: Path) -> list[str]:
     """Whole lines of JSON that the program has written so far, whatever else its children wrote."""
     return [
@@ -91,7 +104,6 @@ def try_out(system: str, fault_name: str) -> tuple[list[str], float]:
         own = Path(folder, "tmp")
         own.mkdir()
         mark, output = Path(folder).name, Path(folder, "output")
-        shared = set(os.listdir("/dev/shm"))
         environment = {**os.environ, _MARK: mark, "TMPDIR": str(own)}
         with open(output, "wb") as out, open(Path(folder, "errors"), "wb") as errors:
             program = subprocess.Popen(
@@ -107,11 +119,12 @@ def try_out(system: str, fault_name: str) -> tuple[list[str], float]:
                 if program.poll() is not None:
                     if wait_until_gone(mark, LEFT_S):
                         found.append("processes")
-                    if os.listdir(own) or set(os.listdir("/dev/shm")) - shared:
+                    if os.listdir(own) or shared_by(program.pid):
                         found.append("files")
             finally:
                 kill_all(mark)
                 program.wait()
+                remove(shared_by(program.pid))
     return found, seconds
 
 
