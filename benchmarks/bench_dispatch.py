@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dispatch_cases as cases
+import dispatch_work
 from harness import MIB, Bench, Case, Figures, Series, Spread, empty, figures_of, peak_text, ratios
 
 #: Thresholds, on the medians.
@@ -59,8 +60,8 @@ def compare(bench: Bench, what: str, work: Callable[[int], int], count: int, rep
     for name, samples in zip(runs, series.values(), strict=True):
         rates = [count / seconds for seconds in figures_of(samples, "seconds")]
         text = Spread.of(rates).text() if rates else "no sample"
-        if work is cases.busy and rates:
-            shares = Spread.of(rate * cases.BUSY_S / cases.WORKERS for rate in rates)
+        if work is dispatch_work.busy and rates:
+            shares = Spread.of(rate * dispatch_work.BUSY_S / cases.WORKERS for rate in rates)
             text += f"   useful CPU {shares.text('.1f', 100)} %"
         print(f"  {name:34} {text}   peak {peak_text(samples)}")
     ours, executor, pool = series.values()
@@ -126,8 +127,8 @@ def measure(bench: Bench, sizes: Sizes) -> list[str]:
     """Everything, printed as it comes; returns the thresholds' lines."""
     own = bench.alternate([Case("harness alone", empty)], 3)["harness alone"]
     print(f"a sample of nothing: peak {peak_text(own)}")
-    noops = compare(bench, "no-op", cases.noop, sizes.noops, sizes.repeats)
-    compare(bench, "1 ms", cases.busy, sizes.busy, sizes.repeats)
+    noops = compare(bench, "no-op", dispatch_work.noop, sizes.noops, sizes.repeats)
+    compare(bench, "1 ms", dispatch_work.busy, sizes.busy, sizes.repeats)
     print("  Ours builds its tasks, each with a time-out, starts its workers within the clock and reads status, result")
     print("  and usage of every entry. The pools' workers are started and touched before the clock; they have neither")
     print("  time-outs nor usage.")

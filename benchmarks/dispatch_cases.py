@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dispatch_work import TOUCH_S, count_on, noop, occupy
 from harness import Figures
 
 from processes import Process, Task, TaskDependency, TaskStatus
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
 WORKERS = 2
 
-#: How much a busy task computes.
-BUSY_S = 0.001
-
 #: Every task has a time-out, as it would in a job that must end; none of them comes near it.
 TASK_TIMEOUT_S = 60.0
 
@@ -45,36 +43,6 @@ _PAGE_FLOATS = os.sysconf("SC_PAGE_SIZE") // _FLOAT_BYTES
 
 #: Hand-overs of the array in one sample.
 ROUNDS = 3
-
-#: Long enough for every worker of a pool to have taken one of so many tasks.
-_TOUCH_S = 0.1
-
-
-# ---- what the tasks do -----------------------------------------------------------------------------------------------
-
-
-def noop(number: int) -> int:
-    """Nothing."""
-    return number
-
-
-def busy(number: int) -> int:
-    """Compute for BUSY_S of this thread's own CPU time: waiting for a CPU is not work."""
-    until = time.thread_time() + BUSY_S
-    while time.thread_time() < until:
-        pass
-    return number
-
-
-def count_on(previous: int = 0) -> int:
-    """One more than the task before."""
-    return previous + 1
-
-
-def occupy() -> int:
-    """Keep a worker to itself for a moment; returns the worker."""
-    time.sleep(_TOUCH_S)
-    return os.getpid()
 
 
 # ---- end to end, ours and the standard library's ---------------------------------------------------------------------
@@ -234,7 +202,7 @@ def consume(parcel: Parcel) -> float | None:
     """
     sent_at, producer, array = parcel
     if os.getpid() == producer:
-        time.sleep(_TOUCH_S)
+        time.sleep(TOUCH_S)
         return None
     touched = float(array[::_PAGE_FLOATS].sum())
     seconds = time.monotonic() - sent_at
