@@ -428,8 +428,9 @@ class Process:
 
     def _take_in_changes(self) -> None:
         """Check and order anew what somebody changed in the tasks' own lists: a circle would never come to its end."""
-        wants = {key: _wants_of(task) for key, task in self._tasks.items()}
-        if wants != self._wants:
+        pairs = zip(self._tasks.values(), self._wants.values(), strict=True)
+        if any((task.dependencies or wanted) and _wants_of(task) != wanted for task, wanted in pairs):
+            wants = {key: _wants_of(task) for key, task in self._tasks.items()}
             graph.check_dependencies(wants, self._name)
             self._order = graph.topological_order(wants, self._name)
             self._wants = wants

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from processes.events import TaskStatus
 from processes.spec import name_of
-from processes.usage import Measure, measure_of
+from processes.usage import Measure, measure_of, usage_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,8 +162,7 @@ def _usage(record: TaskRecord) -> Usage | None:
 
 
 def _usage_of(found: Measure | Packed) -> Usage:
-    _, _, _, user, system, peak, growth, source = measure_of(found)
-    return Usage(peak, growth, user, system, source)
+    return Usage(*usage_in(found))
 
 
 def _attempt_log(record: TaskRecord) -> tuple[AttemptRecord, ...]:

@@ -155,8 +155,8 @@ class _Run:
         self._redaction = redaction_of(plan.redact)
         self._listener = logs.Listener(self._redaction)
         self._destinations = [
-            None if logger is None else self._destination(logger, spec.name)
-            for logger, spec in zip(plan.loggers, plan.specs, strict=True)
+            None if logger is None else self._destination(logger, call.name)
+            for logger, call in zip(plan.loggers, plan.calls, strict=True)
         ]
         self._unready: list[BackendEvent] = []  # of tasks that have no arguments: the backend is not asked
         self._slots = 0
@@ -322,7 +322,7 @@ class _Run:
             self._last_records.pop(failed.attempt_id, None)
 
     def _cancel(self, attempt_id: int) -> None:
-        name = self._plan.specs[self._placed[attempt_id].task].name
+        name = self._plan.calls[self._placed[attempt_id].task].name
         error = self._interrupts.error(f"task '{name}' was stopped: the run was interrupted")
         self._backend.cancel(attempt_id, error or TaskTimeoutError.of_deadline(name, self._deadline or 0.0))
 
@@ -346,7 +346,7 @@ class _Run:
             if destination is not None:
                 attempts = records[task].attempts
                 destination.announce(attempts[0][0].started_at)
-                destination.line(logging.INFO, f"Finished {self._plan.specs[task].name}.", attempts[-1][0].ended_at)
+                destination.line(logging.INFO, f"Finished {self._plan.calls[task].name}.", attempts[-1][0].ended_at)
             if observed:
                 self._tell_finished(task)
 
@@ -388,11 +388,11 @@ class _Run:
         """How each result of a dependency entered the call, and what is known of it here."""
         if self._backend.shares_memory:
             return [(how, self._records[source].handle) for source, how in call.injections]
-        texts = failure.injected or [f"<result of '{self._plan.specs[source].name}'>" for source, _ in call.injections]
+        texts = failure.injected or [f"<result of '{self._plan.calls[source].name}'>" for source, _ in call.injections]
         return [(how, Rendered(text)) for (_, how), text in zip(call.injections, texts, strict=False)]
 
     def _why(self, reason: SkipReason, culprit: int | None) -> str:
-        name = "" if culprit is None else self._plan.specs[culprit].name
+        name = "" if culprit is None else self._plan.calls[culprit].name
         match reason:
             case SkipReason.DEPENDENCY:
                 return f"it depends on '{name}', which failed"
@@ -440,13 +440,13 @@ class _Run:
             self._begun.add(attempt_id)
             placed = self._placed[attempt_id]
             when = datetime.fromtimestamp(at + self._outcome.clock_offset, UTC)
-            self._observer.tell(TaskStarted(self._plan.specs[placed.task].name, placed.number, worker_pid, when))
+            self._observer.tell(TaskStarted(self._plan.calls[placed.task].name, placed.number, worker_pid, when))
 
     def _tell_retried(self, command: RetryTask) -> None:
         failed = self._records[command.task].last_failure
         if self._observer is not None and failed is not None:
             error = f"{failed.failure.exception_type}: {failed.failure.exception}"
-            name = self._plan.specs[command.task].name
+            name = self._plan.calls[command.task].name
             self._observer.tell(TaskRetried(name, command.number, error, command.delay))
 
     def _tell_finished(self, task: int) -> None:

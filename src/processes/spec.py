@@ -1,4 +1,4 @@
-"""What scheduler and children know of a task: its name, edges, limits and retries. Pure: names and numbers only."""
+"""What scheduler and children know of a task: its edges, retries, and how results are passed on. Pure: numbers only."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ NO_DELAYS = (0.0,)
 
 
 class TaskSpec(NamedTuple):
-    """One task of a run, without anything of the user's: function and arguments stay with the backend."""
+    """One task of a run, without anything of the user's: name, function and arguments stay with its call."""
 
-    #: The task's name, as the report shows it.
-    name: str
     #: Positions, in the run's order, of the tasks it waits for; a task counts once however often it is named.
     dependencies: tuple[int, ...] = ()
     #: Further attempts after the first.
@@ -25,6 +23,10 @@ class TaskSpec(NamedTuple):
     def delay_before(self, attempt: int) -> float:
         """Seconds to wait before attempt number `attempt`, which is 2 or more."""
         return self.retry_delays[min(attempt - 2, len(self.retry_delays) - 1)]
+
+
+#: Of a task that waits for nothing and asks for nothing: most tasks of a large batch share it.
+PLAIN = TaskSpec()
 
 
 class Injection(NamedTuple):

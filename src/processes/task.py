@@ -20,7 +20,7 @@ from processes.graph import key_of
 from processes.record import elapsed
 from processes.report import TaskResult
 from processes.runner import Plan
-from processes.spec import NO_DELAYS, Injection, TaskSpec, name_of, require, require_callable
+from processes.spec import NO_DELAYS, PLAIN, Injection, TaskSpec, name_of, require, require_callable
 from processes.usage import parse_size
 
 if TYPE_CHECKING:
@@ -372,7 +372,10 @@ class Task:
         wanted: tuple[int, ...] = ()
         if positions and self.dependencies:
             wanted = tuple(dict.fromkeys(positions[key_of(dependency.task_name)] for dependency in self.dependencies))
-        return TaskSpec(self.name, wanted, self.retries, self._delays(), self.keep_result)
+        delays = self._delays()
+        if not wanted and self.retries == 0 and delays is NO_DELAYS and self.keep_result:
+            return PLAIN
+        return TaskSpec(wanted, self.retries, delays, self.keep_result)
 
     def _delays(self) -> tuple[float, ...]:
         if self.retry_delay == 0.0:

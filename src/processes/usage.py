@@ -55,6 +55,9 @@ Packed = bytes
 _PACKED = struct.Struct("<ddqddQq")
 PACKED_SIZE = _PACKED.size
 
+#: Where the peak of a packed measure is from.
+_PEAK_SOURCE = "VmHWM"
+
 #: The arguments are a measure's first fields, in their order.
 pack_measure = _PACKED.pack
 
@@ -64,7 +67,15 @@ def measure_of(found: Measure | Packed) -> Measure:
     if not isinstance(found, bytes):
         return found
     started_at, ended_at, pid, user, system, peak, growth = _PACKED.unpack(found)
-    return Measure(started_at, ended_at, pid, user, system, peak, growth, "VmHWM")
+    return Measure(started_at, ended_at, pid, user, system, peak, growth, _PEAK_SOURCE)
+
+
+def usage_in(found: Measure | Packed) -> tuple[int | None, int | None, float | None, float | None, str | None]:
+    """(peak memory, its growth, user's and system's CPU, source of the peak) of a measure that may have come packed."""
+    if isinstance(found, bytes):
+        _, _, _, user, system, peak, growth = _PACKED.unpack(found)
+        return peak, growth, user, system, _PEAK_SOURCE
+    return found.peak_memory, found.memory_growth, found.cpu_user, found.cpu_system, found.peak_source
 
 
 class Reading(NamedTuple):

@@ -46,7 +46,7 @@ def task(
     *dependencies: int, retries: int = 0, delays: tuple[float, ...] = (0.0,), keep_result: bool = True
 ) -> TaskSpec:
     """One of no particular name."""
-    return TaskSpec("t", dependencies, retries, delays, keep_result)
+    return TaskSpec(dependencies, retries, delays, keep_result)
 
 
 class CheckedScheduler:
@@ -403,5 +403,5 @@ def _random_specs(random: Random) -> list[TaskSpec]:
         dependencies = tuple(sorted(random.sample(range(position), count)))
         retries = random.choice((0, 0, 1, 2))
         delays = random.choice(((0.0,), (0.5,), (0.0, 2.5)))
-        specs.append(TaskSpec(f"t{position}", dependencies, retries, delays, random.random() < 0.5))
+        specs.append(TaskSpec(dependencies, retries, delays, random.random() < 0.5))
     return specs

@@ -23,7 +23,7 @@ from processes.events import (
 from processes.failure import of_error
 from processes.observer import Observer, RunEvent
 from processes.runner import Outcome, Plan
-from processes.spec import TaskSpec
+from processes.spec import PLAIN, TaskSpec
 from processes.usage import Measure
 from support.scripted import ScriptedBackend
 
@@ -65,7 +65,7 @@ class Scripted(ScriptedBackend):
 
 
 def play(
-    specs: list[TaskSpec],
+    specs: dict[str, TaskSpec],
     *batches: list[BackendEvent],
     slots: int = 2,
     deadline: float | None = None,
@@ -81,8 +81,8 @@ def play(
             on_event(event)
 
     observer, backend = Observer(listen), Scripted(*batches, slots=slots)
-    calls = [Call(spec.name, len, (), {}) for spec in specs]
-    plan = Plan(specs, calls, [None] * len(specs), lambda _: [])
+    calls = [Call(name, len, (), {}) for name in specs]
+    plan = Plan(list(specs.values()), calls, [None] * len(specs), lambda _: [])
     outcome = runner.run(plan, backend, deadline=deadline, fail_fast=fail_fast, observer=observer)
     observer.stop()
     outcome.warnings += observer.troubles
@@ -101,19 +101,20 @@ def shortly(event: RunEvent) -> str:
             return type(event).__name__
 
 
-A, B = TaskSpec("a"), TaskSpec("b")
+#: {name: task} of tasks that need nothing.
+A, AB = {"a": PLAIN}, {"a": PLAIN, "b": PLAIN}
 
 
 def test_start_is_told_before_the_end_also_where_a_backend_left_it_out() -> None:
     """Of attempts that end at once; one that it did tell of is told once."""
-    told, _, _ = play([A, B], [AttemptStarted(1, 100.0, 4711)], [succeeded(1, 2)])
+    told, _, _ = play(AB, [AttemptStarted(1, 100.0, 4711)], [succeeded(1, 2)])
     assert told == ["a started 1 in 4711", "b started 1 in 4711", "a success", "b success"]
 
 
 def test_each_attempt_and_each_retry_is_told() -> None:
     """With its number, its error and how long the next one waits."""
-    spec = TaskSpec("a", retries=2, retry_delays=(0.0, 0.001))
-    told, _, _ = play([spec], [failed(1, retryable=True)], [failed(2, retryable=True)], [], [failed(3)])
+    spec = TaskSpec(retries=2, retry_delays=(0.0, 0.001))
+    told, _, _ = play({"a": spec}, [failed(1, retryable=True)], [failed(2, retryable=True)], [], [failed(3)])
     assert told == [
         "a started 1 in 4711",
         "a retried after 1: ValueError: no, 0.0",
@@ -126,26 +127,26 @@ def test_each_attempt_and_each_retry_is_told() -> None:
 
 def test_attempt_that_was_not_made_is_not_told() -> None:
     """Neither one that came back, nor one whose arguments cannot be sent."""
-    told, _, _ = play([A, B], [AttemptReturned(1), failed(2, was_made=False)], [succeeded(3)])
+    told, _, _ = play(AB, [AttemptReturned(1), failed(2, was_made=False)], [succeeded(3)])
     assert told == ["b errored", "a started 1 in 4711", "a success"]
 
 
 def test_skipped_task_is_told_with_its_reason() -> None:
     """After what it is skipped for."""
-    told, _, _ = play([A, TaskSpec("after", (0,))], [failed(1)])
+    told, _, _ = play({"a": PLAIN, "after": TaskSpec((0,))}, [failed(1)])
     assert told == ["a started 1 in 4711", "a errored", "after skipped: it depends on 'a', which failed"]
 
 
 def test_records_and_troubles_are_not_told() -> None:
     """They are for logs and report."""
-    told, outcome, _ = play([A], [RecordsLogged(1, []), TroubleSeen("odd"), succeeded(1)])
+    told, outcome, _ = play(A, [RecordsLogged(1, []), TroubleSeen("odd"), succeeded(1)])
     assert told == ["a started 1 in 4711", "a success"]
     assert outcome.warnings == ["odd"]
 
 
 def test_deadline_ends_what_runs_and_all_of_it_is_told() -> None:
     """What runs is cancelled with a TaskTimeoutError of the run's, what waits is skipped."""
-    told, _, backend = play([A, B], [], slots=1, deadline=0.001)
+    told, _, backend = play(AB, [], slots=1, deadline=0.001)
     assert told == ["b skipped: the run's deadline of 0.001s passed", "a started 1 in 4711", "a errored"]
     (error,) = backend.errors
     assert isinstance(error, TaskTimeoutError)
@@ -154,7 +155,7 @@ def test_deadline_ends_what_runs_and_all_of_it_is_told() -> None:
 
 def test_fail_fast_starts_nothing_more_and_lets_what_runs_end() -> None:
     """The rest is skipped at once, and says for which task."""
-    told, _, backend = play([A, B, TaskSpec("c")], [failed(1)], [succeeded(2)], fail_fast=True)
+    told, _, backend = play({"a": PLAIN, "b": PLAIN, "c": PLAIN}, [failed(1)], [succeeded(2)], fail_fast=True)
     assert told == [
         "a started 1 in 4711",
         "a errored",
@@ -167,7 +168,7 @@ def test_fail_fast_starts_nothing_more_and_lets_what_runs_end() -> None:
 
 def test_end_of_a_broken_run_is_told_of_every_task() -> None:
     """What comes afterwards is not."""
-    told, _, _ = play([A, B], [RunBroken(RuntimeError("gone")), succeeded(1)])
+    told, _, _ = play(AB, [RunBroken(RuntimeError("gone")), succeeded(1)])
     assert told == ["a skipped: the run broke off: gone", "b skipped: the run broke off: gone"]
 
 
@@ -186,8 +187,7 @@ def test_listener_has_a_thread_of_its_own_and_holds_nothing_up() -> None:
         assert is_closed.wait(WAIT_S)
 
     observer = Observer(wait)
-    specs = [TaskSpec(f"t{number}") for number in range(5)]
-    plan = Plan(specs, [Call(spec.name, len, (), {}) for spec in specs], [None] * 5, lambda _: [])
+    plan = Plan([PLAIN] * 5, [Call(f"t{number}", len, (), {}) for number in range(5)], [None] * 5, lambda _: [])
     runner.run(plan, Closing([succeeded(*range(1, 6))], slots=5), observer=observer)
     assert is_closed.is_set()
     observer.stop()
@@ -202,7 +202,7 @@ def test_listener_that_raises_is_told_everything_and_said_once(caplog: pytest.Lo
         raise SystemExit("mine")
 
     with caplog.at_level(logging.ERROR, "processes"):
-        told, outcome, _ = play([A, B], [succeeded(1, 2)], on_event=explode)
+        told, outcome, _ = play(AB, [succeeded(1, 2)], on_event=explode)
     assert told == ["a started 1 in 4711", "b started 1 in 4711", "a success", "b success"]
     assert outcome.warnings == ["on_event raised SystemExit: mine"]
     assert [record.exc_info is not None for record in caplog.records] == [True]

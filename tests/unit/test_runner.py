@@ -16,7 +16,7 @@ from processes.events import (
 from processes.exceptions import RunTerminated, WorkerStartError
 from processes.logs import Destination
 from processes.runner import Outcome, Plan
-from processes.spec import TaskSpec
+from processes.spec import PLAIN
 from processes.usage import Measure
 from support.scripted import ScriptedBackend
 from support.signals import as_in_a_new_program
@@ -31,9 +31,8 @@ def play(tasks: int, *batches: list[BackendEvent]) -> tuple[Outcome, ScriptedBac
 
 def play_on(backend: ScriptedBackend, tasks: int) -> tuple[Outcome, ScriptedBackend]:
     """Run independent tasks on a backend."""
-    specs = [TaskSpec(f"t{number}") for number in range(tasks)]
-    calls = [Call(spec.name, print, (), {}) for spec in specs]
-    return runner.run(Plan(specs, calls, [None] * tasks, lambda _: []), backend), backend
+    calls = [Call(f"t{number}", print, (), {}) for number in range(tasks)]
+    return runner.run(Plan([PLAIN] * tasks, calls, [None] * tasks, lambda _: []), backend), backend
 
 
 def statuses(outcome: Outcome) -> list[TaskStatus]:

@@ -14,7 +14,7 @@ from processes.spec import TaskSpec, name_of
 )
 def test_task_spec_delays_are_one_for_all_or_one_each(delays: tuple[float, ...], expected: list[float]) -> None:
     """The first delay is that before attempt 2; the last one holds for all that follow."""
-    spec = TaskSpec("t", retries=3, retry_delays=delays)
+    spec = TaskSpec(retries=3, retry_delays=delays)
     assert [spec.delay_before(attempt) for attempt in (2, 3, 4)] == expected
 
 
