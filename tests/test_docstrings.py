@@ -22,7 +22,7 @@ CLASSES = [value for name in processes.__all__ if inspect.isclass(value := getat
 #: {what a figure is called: one of which stands in its description}
 UNITS = {
     r"timeout|deadline|delay|retry_delay|seconds|elapsed_seconds|time_seconds|cpu_user|cpu_system": ["second"],
-    r"limit|used|memory_limit|memory_bytes|peak_memory|memory_growth": ["byte"],
+    r"limit|used|used_by_all|memory_limit|memory_budget|memory_bytes|peak_memory|memory_growth": ["byte"],
     r"at|started_at|ended_at|generated_at": ["time zone"],
     r"pid|worker_pid": ["process id"],
     r"before|after|difference": ["seconds or bytes"],

@@ -126,7 +126,7 @@ class MemoryLimitError(MemoryError, ProcessesError):
         self.task_name = task_name
         self.limit = limit
         self.used = used
-        self.is_budget = used_by_all is not None
+        self.is_budget: bool = used_by_all is not None
         passed = (
             f"over its memory limit of {_mib(limit)}"
             if used_by_all is None

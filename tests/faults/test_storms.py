@@ -68,7 +68,7 @@ def kills_after_every(count: int, random: Random) -> Iterator[list[int]]:
         events = wait(self, until)
         left -= sum(map(progress_of, events))
         if left <= 0:
-            left = count
+            left += count  # What came in lots is made up for.
             workers = sorted(worker for keeper in children(os.getpid()) for worker in children(keeper))
             if workers:
                 killed.append(random.choice(workers))
@@ -113,7 +113,7 @@ def test_storm_costs_no_result_and_no_line(
     growth = memory() - before
     assert [entry for entry in report.entries.values() if entry.error is not None] == []
     assert [n for n in range(count) if report.entries[f"t{n}"].result != block_of(n)] == []
-    assert len(killed) > 30
+    assert len(killed) > 20
     check_lines(path, count)
     check_attempts(report)
     assert growth < count * _SIZE + 100 * MIB
