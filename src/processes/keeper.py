@@ -345,18 +345,26 @@ class _Keeper:
         )
 
     def _bury_orphans(self) -> None:
-        """Kill and reap every child that is not a living worker; as a parent dies its children arrive here."""
-        living = {pid for _, pid in self._workers.values()} | self._spared
+        """
+        Kill and reap every child that is not a living worker; as a parent dies its children arrive here.
+
+        A resource tracker comes last: once nobody is left whom it served it removes what they left in /dev/shm, and
+        ends. Nobody else knows the names, so it is killed only if it has not ended in time.
+        """
         limit = time.monotonic() + _BURIAL_S
         while time.monotonic() < limit:
-            orphans = [pid for pid in usage.children(os.getpid()) if pid not in living]
+            orphans = self._orphans()
             if not orphans:
                 return
-            for pid in orphans:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            for pid in orphans:
+            doomed = [pid for pid in orphans if not usage.is_resource_tracker(pid)]
+            _kill(doomed)
+            for pid in doomed or orphans:
                 self._await_end(pid, limit)
+        _kill(self._orphans())
+
+    def _orphans(self) -> list[int]:
+        living = {pid for _, pid in self._workers.values()} | self._spared
+        return [pid for pid in usage.children(os.getpid()) if pid not in living]
 
     def _await_end(self, pid: int, limit: float) -> None:
         with contextlib.suppress(OSError):
@@ -366,3 +374,9 @@ class _Keeper:
             finally:
                 os.close(pidfd)
             os.waitpid(pid, os.WNOHANG)
+
+
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

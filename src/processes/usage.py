@@ -197,6 +197,18 @@ def _children_by_scan(pid: int) -> list[int]:
         return []
 
 
+def is_resource_tracker(pid: int) -> bool:
+    """
+    Whether a process is one that multiprocessing, or loky, starts to clean up semaphores and shared memory.
+
+    Source: the command that `resource_tracker.ensure_running` runs; /proc/PID/cmdline, proc(5).
+    """
+    try:
+        return b"resource_tracker import main" in _read(f"/proc/{pid}/cmdline")
+    except OSError:
+        return False
+
+
 def process_state(pid: int) -> str:
     """One letter: T is stopped, Z and X are dead. Source: third field of /proc/PID/stat, proc(5)."""
     with contextlib.suppress(OSError):

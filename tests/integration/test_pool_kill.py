@@ -1,10 +1,13 @@
 """Kill means kill: time-outs, memory limits of what will not stop, and what is left when the parent dies."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import psutil
@@ -274,3 +277,44 @@ def test_parent_that_dies_takes_idle_workers_along(method: str, gil: str, tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {"parent", "idle", "left", "task", "child"}
     assert len(everybody) == 6  # the keeper
     assert living(list(everybody), within=5.0) == []
+
+
+# ---- what has a name -------------------------------------------------------------------------------------------------
+
+
+def own_names(folder: str, then: Callable[[], object]) -> None:
+    """Have a semaphore and shared memory, which have names in /dev/shm, to the end of this process; note the names."""
+    semaphore, memory = multiprocessing.get_context("spawn").Semaphore(), SharedMemory(create=True, size=10)
+    os.__dict__["kept_by_test"] = semaphore, memory
+    names = f"sem.{semaphore._semlock.name.lstrip('/')}", memory.name.lstrip("/")  # type: ignore[attr-defined]
+    assert all(os.path.exists(f"/dev/shm/{name}") for name in names)
+    Path(folder, str(os.getpid())).write_text(" ".join(names))
+    then()
+
+
+def hang() -> None:
+    time.sleep(600)
+
+
+def hang_beside_children() -> None:
+    """Children of multiprocessing's hold the tracker's pipe as well."""
+    with multiprocessing.get_context("spawn").Pool(1) as children:
+        children.map(time.sleep, [600])
+
+
+@every_method
+def test_names_of_a_dead_task_are_gone_with_it(method: str, tmp_path: Path) -> None:
+    """Killed, crashed, or ended with the run: its resource tracker has time to remove what it left in /dev/shm."""
+    thens: list[Callable[[], object]] = [hang, hang_beside_children, os.abort, os.getpid]
+    tasks = [
+        Task(f"t{number}", own_names, args=(str(tmp_path), then), timeout=1.0 if number < 2 else 60)
+        for number, then in enumerate(thens)
+    ]
+    report = Process(tasks).run(pool(method, 1))
+    noted = [name for path in tmp_path.iterdir() for name in path.read_text().split()]
+    assert len(noted) == 2 * len(tasks)
+    assert [name for name in noted if os.path.exists(f"/dev/shm/{name}")] == []
+    kinds = {
+        name: entry.error.exception_type.rpartition(".")[2] for name, entry in report.errored.items() if entry.error
+    }
+    assert kinds == {"t0": "TaskTimeoutError", "t1": "TaskTimeoutError", "t2": "WorkerCrashedError"}

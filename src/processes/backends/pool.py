@@ -1264,7 +1264,8 @@ def _kill_strays(child: Child) -> set[int]:
     Kill what a dead worker left: without a keeper nobody else can find it. Returns their ids, and their sessions'.
 
     By its session, and by the worker's page, which every process that it forked has mapped still. One that called
-    setsid and then exec'd something else is not found. Source: /proc/PID/maps, proc(5).
+    setsid and then exec'd something else is not found. Source: /proc/PID/maps, proc(5). A resource tracker is left to
+    end by itself: it removes what the others left in /dev/shm.
     """
     import signal
 
@@ -1275,7 +1276,8 @@ def _kill_strays(child: Child) -> set[int]:
             with contextlib.suppress(OSError):
                 session = os.getsid(pid)
                 if session == child.pid or child.page_mark in _read(f"/proc/{pid}/maps"):
-                    os.kill(pid, signal.SIGKILL)
+                    if not usage.is_resource_tracker(pid):
+                        os.kill(pid, signal.SIGKILL)
                     found |= {pid, session}
         if not found:  # Nobody is left who could have forked while the others were looked for.
             return killed
