@@ -214,18 +214,35 @@ def test_workers_are_as_many_as_64_descriptors_allow(method: str, tmp_path: Path
     assert "workers at a time: the program may have 64 descriptors open" in warnings[0]
 
 
-# Both workers run; then no descriptor can be had any more, and one of them dies.
+# Both workers run, and the run has been told of them; then no descriptor can be had any more, and one of them dies.
+# The other has no work before the run knows of that death: it could have done all of it by then, so that no other worker
+# was asked for.
 WORKER_LOST = """
-import threading
+import contextlib, threading
 from support.gate import Gate, pass_gate
+from processes import TaskFinished
 
 limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+is_known = threading.Event()
+
+def look(event):
+    if isinstance(event, TaskFinished):
+        is_known.set()
+
+def pidfds():
+    links = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # It was closed meanwhile.
+            links.append(os.readlink(f"/proc/self/fd/{name}"))
+    return links.count("anon_inode:[pidfd]")
 
 def lose_worker(gate):
     lost, other = gate.child_arrives(), gate.child_arrives()
+    while pidfds() < 5:  # the gate's two, the keeper's, the workers' two
+        time.sleep(0.001)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
     os.kill(lost.pid, signal.SIGKILL)
-    lost.wait_gone()
+    assert is_known.wait(60)
     other.let_go()
 
 with Gate() as gate:
@@ -234,7 +251,7 @@ with Gate() as gate:
     tasks = [Task(f"held-{n}", pass_gate, args=(gate.address,)) for n in range(2)]
     for n in range(2):
         tasks += [Task(f"{n}-{m}", abs, args=(m,), dependencies=[TaskDependency(f"held-{n}")]) for m in range(20)]
-    report = Process(tasks).run(mode())
+    report = Process(tasks).run(mode(), on_event=look)
     thread.join()
 resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 answer([len(report.successes), len(report.errored), len(report.skipped), report.warnings])
