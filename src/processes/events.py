@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from processes.failure import Failure
+    from processes.spec import Injection
     from processes.usage import Measure, Packed
 
 
@@ -153,11 +154,15 @@ class SkipReason(enum.Enum):
 
 @dataclass(slots=True)
 class StartAttempt:
-    """Place attempt `number` (from 1) of a task."""
+    """Place an attempt of a task."""
 
     attempt_id: int
+    #: Position of the task in the run.
     task: int
+    #: 1 for a task's first attempt.
     number: int
+    #: How each injected result enters the call, and the backend's own handle of it: the runner knows them.
+    inputs: tuple[tuple[Injection, object], ...] = ()
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ functions; `fork`: of a copy of the caller) or by exec (`spawn`). Neither runs t
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import select
@@ -296,6 +297,8 @@ class _Keeper:
                 self._tell(wire.TAINTED, 0, module)
                 return False
         self._spared = set(usage.descendants(os.getpid()))
+        # A collection in a worker would go through all that it shares with this process, and so copy the pages of it.
+        gc.freeze()
         self._tell(wire.IMPORTING, 0, "")
         return True
 

@@ -54,6 +54,7 @@ _STACKS_MAX = 2**20
 # attempt id; length of the message, 0 where it comes by the channel; of a call also the numbers of function and
 # profile, and the length of the task's name with which the message begins
 _JOB = struct.Struct("<QIIII")
+_pack_job, _unpack_job = _JOB.pack_into, _JOB.unpack_from
 _OUTCOME = struct.Struct("<QII")  # number, length and checksum of the message
 _TOLD = 5  # the cell that counts outcomes
 _CUT_OFF = 6  # the cell that says that nothing can come by the channel any more
@@ -80,6 +81,16 @@ class PagedJob(NamedTuple):
     profile: int
     #: The message begins with so many bytes of the task's name; its pickled arguments follow.
     name_length: int
+
+    @property
+    def name(self) -> str:
+        """The task's name, of a job that is nothing but a call."""
+        return str(self.message[: self.name_length], "utf-8", "surrogatepass")
+
+    @property
+    def arguments(self) -> bytes | None:
+        """Its pickled arguments; None where it has none."""
+        return bytes(self.message[self.name_length :]) or None
 
 
 class Page:
@@ -152,14 +163,14 @@ class Page:
     ) -> None:
         """Write a job that needs nothing but the call: the fields of a `PagedJob`."""
         at = _HEADER_SIZE + number % SLOTS * _SLOT_SIZE
-        _JOB.pack_into(self._view, at, attempt_id, len(message), function, profile, name_length)
+        _pack_job(self._view, at, attempt_id, len(message), function, profile, name_length)
         at += _JOB.size
         self._view[at : at + len(message)] = message
 
     def job(self, number: int) -> PagedJob:
         """The job with that number."""
         at = _HEADER_SIZE + number % SLOTS * _SLOT_SIZE
-        attempt_id, length, function, profile, name_length = _JOB.unpack_from(self._view, at)
+        attempt_id, length, function, profile, name_length = _unpack_job(self._view, at)
         at += _JOB.size
         return PagedJob(attempt_id, self._view[at : at + length], function, profile, name_length)
 

@@ -6,7 +6,7 @@ read, or nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -70,27 +70,27 @@ class RunFacts(NamedTuple):
     fetch: Callable[[Any], object]
 
 
-@dataclass(slots=True)
+@dataclass
 class TaskRecord:
-    """What became of one task so far."""
+    """What became of one task so far. Until something did, the class has it: every task of every run makes one."""
 
     #: Name, func, args and kwargs of the task, as they were when the run began.
     call: Any
     run: RunFacts
-    status: TaskStatus = TaskStatus.PENDING
+    status: TaskStatus = field(default=TaskStatus.PENDING, init=False)
     #: (measure, None for a success or the failure) of each attempt that was made; of a child's success as it came.
-    made: tuple[tuple[Measure | Packed, Failure | None], ...] = ()
+    made: tuple[tuple[Measure | Packed, Failure | None], ...] = field(default=(), init=False)
     #: The result's handle, of a success whose result is kept.
-    handle: Any = None
+    handle: Any = field(default=None, init=False)
     #: The last attempt that failed, or was refused.
-    last_failure: AttemptFailed | None = None
+    last_failure: AttemptFailed | None = field(default=None, init=False)
     #: The exception of a task that failed, or its stand-in.
-    error: BaseException | None = None
+    error: BaseException | None = field(default=None, init=False)
     #: The backend's handle of the exception that the task raised, where it was in another process.
-    exception_handle: Any = None
-    error_data: ErrorData | None = None
+    exception_handle: Any = field(default=None, init=False)
+    error_data: ErrorData | None = field(default=None, init=False)
     #: Why it never ran.
-    why: str = ""
+    why: str = field(default="", init=False)
 
     @property
     def attempts(self) -> list[tuple[Measure, Failure | None]]:
@@ -162,7 +162,21 @@ def _usage(record: TaskRecord) -> Usage | None:
 
 
 def _usage_of(found: Measure | Packed) -> Usage:
-    return Usage(*usage_in(found))
+    usage = _new(Usage)
+    peak_memory, memory_growth, cpu_user, cpu_system, peak_source = usage_in(found)
+    _set_peak_memory(usage, peak_memory)
+    _set_memory_growth(usage, memory_growth)
+    _set_cpu_user(usage, cpu_user)
+    _set_cpu_system(usage, cpu_system)
+    _set_peak_source(usage, peak_source)
+    return usage
+
+
+# A frozen dataclass takes twice as long to fill its fields: reports of large batches make tens of thousands.
+_new = object.__new__
+_set_peak_memory, _set_memory_growth, _set_cpu_user, _set_cpu_system, _set_peak_source = [
+    Usage.__dict__[each.name].__set__ for each in fields(Usage)
+]
 
 
 def _attempt_log(record: TaskRecord) -> tuple[AttemptRecord, ...]:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from processes import logs
 from processes.attempt import bind
-from processes.backends.base import Job
 from processes.error_data import ErrorData, chain_data
 from processes.events import (
     AttemptFailed,
@@ -335,8 +334,9 @@ class _Run:
             self._unready.append(failed)
             return
         injections = call.injections
-        inputs = tuple([(how, self._records[source].handle) for source, how in injections]) if injections else ()
-        self._backend.start(Job(command.attempt_id, command.task, command.number, inputs))
+        if injections:
+            command.inputs = tuple([(how, self._records[source].handle) for source, how in injections])
+        self._backend.start(command)
 
     def _finish(self, tasks: list[int]) -> None:
         records, destinations, observed = self._records, self._destinations, self._observer is not None

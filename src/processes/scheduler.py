@@ -35,6 +35,7 @@ from processes.events import (
     StartAttempt,
     TimePassed,
 )
+from processes.spec import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -193,14 +194,20 @@ class Scheduler:
         return task
 
     def _succeed(self, attempt_ids: Sequence[int], commands: list[Command]) -> None:
-        tasks = [self._end_attempt(attempt_id) for attempt_id in attempt_ids]
+        running, attempts, dependants = self._running, self._attempts, self._dependants
+        specs, has_value, states = self._specs, self._has_value, self._states
+        tasks = [running.pop(attempt_id) for attempt_id in attempt_ids]
         commands.append(FinishTasks(tasks))
         for task in tasks:
-            self._has_value[task] = True
-            self._end_task(task, commands)
-            if not self._specs[task].keep_result:
+            attempts[task] += 1
+            has_value[task] = True
+            if specs[task] is PLAIN:  # It holds nothing of others' back, and its own is kept.
+                states[task] = TaskState.DONE
+                self._left -= 1
+            else:
+                self._end_task(task, commands)
                 self._release_unneeded(task, commands)
-            for dependant in self._dependants[task]:
+            for dependant in dependants[task]:
                 self._missing[dependant] -= 1
                 if self._missing[dependant] == 0 and self._states[dependant] is TaskState.WAITING:
                     self._make_ready(dependant)

@@ -214,7 +214,8 @@ class Task:
         self._check_types()
         self._check_limits()
         _check_characters(self.name)
-        self._check_dependencies()
+        if self.dependencies:
+            self._check_dependencies()
         self.dependencies = list(self.dependencies)  # Tasks that share a list must not share what is added later.
         self.log_path: str | None = None if log_path is None else logs.absolute(log_path)
         self._file = None if self.log_path is None else logs.file_handler(self.log_path)
@@ -275,15 +276,15 @@ class Task:
         if self.traced_vars_frame_filter is not None and not _is_text(self.traced_vars_frame_filter, empty=True):
             msg = f"traced_vars_frame_filter must be a str or None. Got {type(self.traced_vars_frame_filter)}"
             raise TypeError(msg)
-        for name in ("keep_result", "capture_output"):
-            if type(getattr(self, name)) is not bool:
-                require(name, getattr(self, name), bool)
+        if self.keep_result is not True or self.capture_output is not False:
+            require("keep_result", self.keep_result, bool)
+            require("capture_output", self.capture_output, bool)
 
     def _check_limits(self) -> None:
         if self.timeout is not None and not (_is_number(self.timeout) and self.timeout > 0):
             msg = f"timeout must be a positive number or None, got {self.timeout!r}"
             raise TypeError(msg)
-        if not _is_count(self.retries):
+        if (type(self.retries) is not int or self.retries < 0) and not _is_count(self.retries):
             msg = f"retries must be a non-negative int, got {self.retries!r}"
             raise TypeError(msg)
         if self.retry_on is not None and not _are_exceptions(self.retry_on):

@@ -101,7 +101,7 @@ class OwnUsage:
         """Keep statm open; a process without /proc reads zero resident bytes and resets nothing."""
         #: Whether the descriptor of statm was found closed, or another file in its place.
         self.is_cut_off = False
-        self._children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self._children = 0.0, 0.0  # user's and system's CPU of the children
         self._faults = -1
         self._last_resident = 0
         #: The descriptor of statm.
@@ -113,16 +113,11 @@ class OwnUsage:
         """Now, where so many seconds have passed in which processes can have been started since the last reading."""
         own = resource.getrusage(resource.RUSAGE_SELF)
         if seconds > START_TAKES_S:
-            self._children = resource.getrusage(resource.RUSAGE_CHILDREN)
+            self._children = resource.getrusage(resource.RUSAGE_CHILDREN)[:2]
         if own.ru_minflt != self._faults or seconds > START_TAKES_S:
             self._faults, self._last_resident = own.ru_minflt, self._resident()
-        children = self._children
-        return Reading(
-            own.ru_utime + children.ru_utime,
-            own.ru_stime + children.ru_stime,
-            own.ru_maxrss * KIB,
-            self._last_resident,
-        )
+        user, system = self._children
+        return Reading(own.ru_utime + user, own.ru_stime + system, own.ru_maxrss * KIB, self._last_resident)
 
     def forget_peak(self, last: Reading) -> None:
         """Make the peak the present memory, where an earlier attempt left it more than PEAK_SLACK above."""

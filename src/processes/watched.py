@@ -537,7 +537,7 @@ def parts(page_fd: int, own_usage: OwnUsage, *, is_fork: bool) -> list[Part]:
     if not is_fork:
         stacks.append(faulthandler.cancel_dump_traceback_later)
     return [
-        _Closed(partial(_fcntl, own_usage.statm, fcntl.F_GETFD)),
+        _Closed(partial(os.get_inheritable, own_usage.statm)),
         _Closed(partial(attrgetter("is_cut_off"), own_usage)),  # Another file may have its number.
         *map(_Timer, _TIMERS),  # before the handlers that they would call
         _Handlers(_SIGNALS, page_fd),

@@ -32,7 +32,7 @@ from processes.failure import Failure, let_go, text_of
 from processes.output import Capture
 from processes.page import MESSAGE_MAX, PagedJob
 from processes.redaction import redaction_of
-from processes.usage import PACKED_SIZE, OwnUsage, pack_measure, private_bytes
+from processes.usage import PACKED_SIZE, START_TAKES_S, OwnUsage, pack_measure, private_bytes
 from processes.watched import out_of_reach, tell_stacks
 from processes.wire import Job
 from processes.workplace import Workplace
@@ -167,7 +167,7 @@ class _Worker:
         self._last = self._usage.read()
         self._attempt_id = 0
         self._functions: dict[int, Value | Callable[..., object]] = {}  # pickled until the first use that succeeds
-        self._profiles: dict[int, Profile] = {}
+        self._profiles = {0: _PLAIN}
         self._output: Capture | None = None  # of what the attempt that runs writes
 
     def serve(self) -> None:
@@ -255,8 +255,8 @@ class _Worker:
         self._attempt_id = attempt_id = paged.attempt_id
         self._page.write(attempt_id, started_at, start.cpu_user, start.cpu_system, start.resident)
         value, failed = self._attempt(paged if message is None else message, workplace)
-        if os.getpid() != self._pid:  # The task forked and came back on both sides: only one of them is the worker.
-            os._exit(0)
+        if monotonic() - started_at > START_TAKES_S and os.getpid() != self._pid:
+            os._exit(0)  # The task forked and came back on both sides: only one of them is the worker.
         _flush_output()
         self._end_output()
         if "multiprocessing.process" in sys.modules:
@@ -287,15 +287,15 @@ class _Worker:
     def _attempt(self, source: PagedJob | Message, workplace: Workplace) -> tuple[Value, _Failed | None]:
         """The result as a value, or what was raised."""
         if isinstance(source, PagedJob):
-            job = _job_of(source)
+            job: PagedJob | Job = source
         elif source.is_cut:
             error = OSError(errno.EMFILE, "the child has no descriptor left for the values it was sent")
-            return b"", self._captured(error, Profile(), ())
+            return b"", self._captured(error, _PLAIN, ())
         else:
             job = wire.decode_job(source)
         stage = "its function was loaded in the child"
         injected: list[object] = []
-        profile = Profile()
+        profile = _PLAIN
         try:
             try:
                 _set_handler(signal.SIGINT, signal.default_int_handler)
@@ -316,7 +316,7 @@ class _Worker:
                 if stage:
                     _note(error, f"(raised while {stage})")
                 return b"", self._captured(error, profile, injected)
-            return _dump_result(result, job.name), None
+            return _dump_result(result, job), None
         except BaseException as error:  # noqa: BLE001  a result's own code may raise anything
             return b"", self._captured(error, profile, injected)
         finally:
@@ -344,13 +344,13 @@ class _Worker:
     def _send_sure(self, sure: Failure, *, retryable: bool) -> None:
         self._send(wire.encode_plain(wire.FAILING, self._attempt_id, retryable, tuple(sure)))
 
-    def _profile(self, job: Job) -> Profile:
+    def _profile(self, job: PagedJob | Job) -> Profile:
         """What else belongs to the task."""
-        if not job.profile:
-            return _PLAIN
         known = self._profiles.get(job.profile)
         if known is None:
-            assert job.profile_value is not None  # noqa: S101  or the parent would not leave it out
+            # Or the parent would not leave it out.
+            assert isinstance(job, Job)  # noqa: S101
+            assert job.profile_value is not None  # noqa: S101
             known = self._profiles[job.profile] = Profile(*blob.load(job.profile_value))
         return known
 
@@ -373,16 +373,19 @@ class _Worker:
             self._output.end()
             self._output = None
 
-    def _function(self, job: Job) -> Callable[..., object]:
+    def _function(self, job: PagedJob | Job) -> Callable[..., object]:
         known = self._functions.get(job.function)
-        if known is None and job.function_value is not None:
-            known = self._functions[job.function] = job.function_value
-        if isinstance(known, blob.Value):
-            known = self._functions[job.function] = blob.load(known)
+        if callable(known):
+            return known
+        if known is None and isinstance(job, Job):
+            known = job.function_value
         if known is None:
             msg = f"function {job.function} was never sent"
             raise LookupError(msg)
-        return known
+        self._functions[job.function] = known  # Loading it may fail now and work for the next attempt.
+        function: Callable[..., object] = blob.load(known)
+        self._functions[job.function] = function
+        return function
 
     def _ship_record(self, packed: bytes) -> None:
         """
@@ -442,25 +445,18 @@ def _ignore(number: int, frame: FrameType | None) -> None:
     """Do nothing. Not SIG_IGN, which what the task starts would inherit."""
 
 
-def _job_of(paged: PagedJob) -> Job:
-    """A job that is nothing but a call."""
-    attempt_id, message, function, profile, length = paged
-    name = str(message[:length], "utf-8", "surrogatepass")
-    arguments = bytes(message[length:]) if len(message) > length else None
-    return Job(attempt_id, name, function, None, profile, None, arguments, ())
-
-
-def _arguments(job: Job, injected: list[object]) -> tuple[tuple[object, ...], dict[str, object]]:
+def _arguments(job: PagedJob | Job, injected: list[object]) -> tuple[tuple[object, ...], dict[str, object]]:
     """Arguments of the call; results of dependencies are put into `injected` as well."""
-    args, kwargs = blob.load(job.arguments) if job.arguments is not None else ((), {})
-    if not job.injected:
+    pickled = job.arguments
+    args, kwargs = ((), {}) if pickled is None else blob.load(pickled)
+    if isinstance(job, PagedJob) or not job.injected:
         return args, kwargs
     for _, value in job.injected:
         injected.append(blob.load(value))
     return bind(args, kwargs, [(how, value) for (how, _), value in zip(job.injected, injected, strict=True)])
 
 
-def _dump_result(result: object, task_name: str) -> Value:
+def _dump_result(result: object, job: PagedJob | Job) -> Value:
     """
     Pickle a result.
 
@@ -471,9 +467,9 @@ def _dump_result(result: object, task_name: str) -> Value:
     try:
         value = blob.dump(result, modules)
     except BaseException as error:
-        raise UnpicklableError(task_name, "result", f"{type(error).__name__}: {error}") from error
+        raise UnpicklableError(job.name, "result", f"{type(error).__name__}: {error}") from error
     if modules and not all(module.partition(".")[0] in _TRUSTED for module in modules):
-        _try_to_load(value, task_name)
+        _try_to_load(value, job.name)
     return value
 
 

@@ -214,9 +214,9 @@ def test_workers_are_as_many_as_64_descriptors_allow(method: str, tmp_path: Path
     assert "workers at a time: the program may have 64 descriptors open" in warnings[0]
 
 
-# Both workers run, and the run has been told of them; then no descriptor can be had any more, and one of them dies.
-# The other has no work before the run knows of that death: it could have done all of it by then, so that no other worker
-# was asked for.
+# Both workers run, and the run has been told of them; then no descriptor can be had any more, and one of them dies. The
+# other has no work before the run knows of that death: it could have done all of it by then, and no other worker would
+# be asked for.
 WORKER_LOST = """
 import contextlib, threading
 from support.gate import Gate, pass_gate

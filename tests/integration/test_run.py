@@ -22,9 +22,8 @@ from processes import (
     TaskTimeoutError,
 )
 from processes.attempt import Call
-from processes.backends.base import Job
 from processes.backends.threads import ThreadsBackend
-from processes.events import AttemptFailed, AttemptsSucceeded, AttemptStarted, TroubleSeen
+from processes.events import AttemptFailed, AttemptsSucceeded, AttemptStarted, StartAttempt, TroubleSeen
 from processes.usage import usable_cpus
 from support.gate import Gate, pass_gate
 from support.logs import told
@@ -728,9 +727,9 @@ def test_retry_waits_for_the_old_thread_as_long_as_the_timeout(monkeypatch: pyte
     backend = ThreadsBackend(1)
     backend.open([Call("slow", opened.wait, (AMPLE_S,), {}, timeout=AMPLE_S)], [None])
     try:
-        backend.start(Job(1, 0, 1))
+        backend.start(StartAttempt(1, 0, 1))
         backend.cancel(1, TimeoutError())
-        backend.start(Job(2, 0, 2))
+        backend.start(StartAttempt(2, 0, 2))
         assert [type(event) for event in backend.wait(None)] == [TroubleSeen, AttemptFailed]
         opened.set()
         events = backend.wait(None)

@@ -1,12 +1,13 @@
 """Reports as a run leaves them, to be rendered."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from processes.error_data import ErrorData
 from processes.events import TaskStatus
-from processes.record import AttemptRecord, Usage
+from processes.record import AttemptRecord, RunFacts, TaskRecord, Usage
 from processes.report import ProcessExecutionReport, TaskReportEntry
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -28,6 +29,14 @@ def succeeded(name: str = "extract", **changes: Any) -> TaskReportEntry:  # noqa
     ended = STARTED + timedelta(seconds=1.25)
     known: dict[str, Any] = {"started_at": STARTED, "ended_at": ended, "usage": Usage(64 * 2**20)}
     return replace(made, **known | changes)
+
+
+def recorded(call: object, fetch: Callable[[Any], object], offset: float = 0.0, **changes: object) -> TaskRecord:
+    """What a run keeps of a task; `fetch` makes the object behind a handle."""
+    record = TaskRecord(call, RunFacts(offset, fetch))
+    for name, value in changes.items():
+        setattr(record, name, value)
+    return record
 
 
 def error(**changes: Any) -> ErrorData:  # noqa: ANN401  any field

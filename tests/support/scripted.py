@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from processes.attempt import Call
-from processes.backends.base import Backend, Job
-from processes.events import BackendEvent
+from processes.backends.base import Backend
+from processes.events import BackendEvent, StartAttempt
 from processes.logs import Destination
 
 
@@ -25,7 +25,7 @@ class ScriptedBackend(Backend):
     def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
         """Nothing to get ready."""
 
-    def start(self, job: Job) -> None:
+    def start(self, job: StartAttempt) -> None:
         """Remember what was placed."""
         self.started.append(job.attempt_id)
 

@@ -8,9 +8,10 @@ import pytest
 from processes.comms import outline
 from processes.comms.outline import LISTED_MAX, NAME_CHARS_MAX, words_of
 from processes.events import TaskStatus
-from processes.record import AttemptRecord, RunFacts, TaskRecord
+from processes.record import AttemptRecord
 from processes.report import entry_of
 from processes.usage import Measure
+from support import reports
 from support.reports import GENERATED, HOSTILE, STARTED, error, failed, report, skipped, succeeded
 
 EN, DE, FR = words_of("en"), words_of("de"), words_of("fr")
@@ -140,7 +141,7 @@ def test_outline_loads_no_result() -> None:
 
     call = SimpleNamespace(name="lazy", func=len, args=(), kwargs={})
     made_once = ((Measure(1.0, 2.25, 7, 0.5, 0.0, 64 * 2**20, 0, "VmHWM"), None),)
-    lazy = entry_of(TaskRecord(call, RunFacts(0.0, explode), TaskStatus.SUCCESS, made_once, "handle"))
+    lazy = entry_of(reports.recorded(call, explode, status=TaskStatus.SUCCESS, made=made_once, handle="handle"))
     made = outline.outline_of(report(lazy), EN, errors_only=False, generated_at=GENERATED)
     assert [id(entry) for entry in made.successes] == [id(lazy)]
     assert outline.gist_of(lazy, EN) == "1.25 s · 64.0 MiB"

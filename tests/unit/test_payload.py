@@ -20,9 +20,9 @@ from processes.comms.payload import (
     bounded_text,
     payload,
 )
-from processes.record import RunFacts, TaskRecord
 from processes.redaction import REDACTED
 from processes.report import entry_of
+from support import reports
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STARTED = datetime(2026, 1, 2, 3, 4, 0, tzinfo=UTC)
@@ -208,7 +208,7 @@ def test_result_that_cannot_be_unpickled_is_told_as_such() -> None:
         raise ModuleNotFoundError("no module named 'gone'")
 
     call = SimpleNamespace(name="it", func=len, args=(), kwargs={})
-    record = TaskRecord(call, RunFacts(0.0, fetch), TaskStatus.SUCCESS, handle="handle")
+    record = reports.recorded(call, fetch, status=TaskStatus.SUCCESS, handle="handle")
     told = told_of(entry_of(record))
     assert told["result"] == "<unreprable: ModuleNotFoundError: no module named 'gone'>"
 

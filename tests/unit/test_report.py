@@ -17,10 +17,11 @@ import pytest
 from processes.error_data import CONTEXT_FIELDS, ErrorData
 from processes.events import TaskStatus
 from processes.failure import Failure
-from processes.record import AttemptRecord, RunFacts, TaskRecord, Usage
+from processes.record import AttemptRecord, TaskRecord, Usage
 from processes.report import ProcessExecutionReport, TaskReportEntry, TaskResult, entry_of
 from processes.report_json import SCHEMA_VERSION
 from processes.usage import Measure
+from support import reports
 
 #: The fields of 7.0.4, in its order; then ours.
 OLD_FIELDS = ["name", "function", "args", "kwargs", "status", "elapsed_seconds", "attempts", "result", "error"]
@@ -75,7 +76,7 @@ CALL = SimpleNamespace(name="ok", func=SimpleNamespace(__name__="func"), args=(1
 def record(fetch: Callable[[object], object], **changes: Any) -> TaskRecord:  # noqa: ANN401  any field
     """What a run left of the task."""
     left: dict[str, Any] = {"status": TaskStatus.SUCCESS, "made": tuple(ATTEMPTS), "handle": "handle"}
-    return TaskRecord(CALL, RunFacts(OFFSET, fetch), **left | changes)
+    return reports.recorded(CALL, fetch, OFFSET, **left | changes)
 
 
 def lazy_entry() -> tuple[TaskReportEntry, Source]:

@@ -21,7 +21,7 @@ from processes.comms.payload import payload
 from processes.comms.text import render_text
 from processes.error_data import CONTEXT_FIELDS, ErrorData, ExceptionData, FrameData
 from processes.events import TaskStatus
-from processes.record import AttemptRecord, RunFacts, TaskRecord, Usage
+from processes.record import AttemptRecord, Usage
 from processes.report import ProcessExecutionReport, ReportChannel, ReportContent, TaskReportEntry, entry_of
 from processes.report_json import ENTRY_KEYS, SCHEMA_VERSION
 from processes.run_info import RunInfo
@@ -140,7 +140,7 @@ def test_report_writes_a_result_that_cannot_be_loaded_as_its_reason() -> None:
         raise LookupError("no such class")
 
     call = SimpleNamespace(name="bad", func=len, args=(), kwargs={})
-    bad = entry_of(TaskRecord(call, RunFacts(0.0, explode), TaskStatus.SUCCESS, handle="handle"))
+    bad = entry_of(reports.recorded(call, explode, status=TaskStatus.SUCCESS, handle="handle"))
     found = again(ProcessExecutionReport({"bad": bad, "ok": reports.succeeded()}))
     assert found.entries["bad"].result == "<result cannot be read: LookupError: no such class>"
     assert found.entries["ok"] == reports.succeeded()

@@ -11,29 +11,16 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from processes.attempt import Call
-    from processes.events import BackendEvent
+    from processes.events import BackendEvent, StartAttempt
     from processes.interrupts import Wakeup
     from processes.logs import Destination
-    from processes.spec import Injection
-
-
-class Job(NamedTuple):
-    """An attempt to start."""
-
-    attempt_id: int
-    #: Position of the task in the run.
-    task: int
-    #: 1 for a task's first attempt.
-    number: int
-    #: How each injected result enters the call, and the backend's own handle of it.
-    inputs: tuple[tuple[Injection, object], ...] = ()
 
 
 class Backend(abc.ABC):
@@ -87,7 +74,7 @@ class Backend(abc.ABC):
         """
 
     @abc.abstractmethod
-    def start(self, job: Job) -> None:
+    def start(self, job: StartAttempt) -> None:
         """Place an attempt; never blocks."""
 
     @abc.abstractmethod

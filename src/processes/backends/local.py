@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from processes import attempt, logs
 from processes.attempt import bind, caught, is_retryable
-from processes.backends.base import Backend, Job
+from processes.backends.base import Backend
 from processes.events import (
     AttemptFailed,
     AttemptReturned,
     AttemptsSucceeded,
     AttemptStarted,
     BackendEvent,
+    StartAttempt,
     TroubleSeen,
 )
 from processes.exceptions import TaskTimeoutError
@@ -45,7 +46,7 @@ _OVERDUE_WAIT_S = 1.0
 class _Begun(NamedTuple):
     """An attempt that runs in a thread."""
 
-    job: Job
+    job: StartAttempt
     at: float
     thread: threading.Thread
 
@@ -53,7 +54,7 @@ class _Begun(NamedTuple):
 class _Held(NamedTuple):
     """An attempt that waits for an earlier one of the same task to let go."""
 
-    job: Job
+    job: StartAttempt
     until: float
 
 
@@ -88,7 +89,7 @@ class LocalBackend(Backend):
         self._context = contextvars.copy_context()
         self._capture.enter_context(logs.thread_capture())
 
-    def start(self, job: Job) -> None:
+    def start(self, job: StartAttempt) -> None:
         """Run it in a thread of its own."""
         overdue = self._overdue.get(job.task)
         if overdue is not None and overdue.is_alive():
@@ -130,7 +131,9 @@ class LocalBackend(Backend):
         self._begun.clear()
         self._capture.close()
 
-    def run_attempt(self, job: Job, make: Callable[..., object] = attempt.call) -> AttemptsSucceeded | AttemptFailed:
+    def run_attempt(
+        self, job: StartAttempt, make: Callable[..., object] = attempt.call
+    ) -> AttemptsSucceeded | AttemptFailed:
         """Make the attempt in this thread; `make` calls the function."""
         call = self._calls[job.task]
         started_at, before = monotonic(), resource.getrusage(resource.RUSAGE_THREAD)
@@ -157,7 +160,7 @@ class LocalBackend(Backend):
     def _caught(self, error: BaseException, call: Call) -> Raised:
         return caught(error, call)
 
-    def _run_in_thread(self, job: Job) -> None:
+    def _run_in_thread(self, job: StartAttempt) -> None:
         self._tell(AttemptStarted(job.attempt_id, monotonic()))
         self._tell(self.run_attempt(job))
 

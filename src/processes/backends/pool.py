@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from processes import blob, keeper, logs, system, usage, wire
 from processes.attempt import Profile, is_retryable
-from processes.backends.base import Backend, Job
+from processes.backends.base import Backend
 from processes.blob import MemoryFile, Value
 from processes.child import Child, Placed
 from processes.events import (
@@ -43,6 +43,7 @@ from processes.events import (
     BackendEvent,
     RecordsLogged,
     RunBroken,
+    StartAttempt,
     TroubleSeen,
 )
 from processes.exceptions import (
@@ -355,7 +356,7 @@ class PoolBackend(Backend):
             self._max_workers = count
             self._events.append(TroubleSeen(f"not more than {count} workers at a time: {why}"))
 
-    def start(self, job: Job) -> None:
+    def start(self, job: StartAttempt) -> None:
         """Place an attempt with the least busy child, or with a new one."""
         if self._is_broken:
             self._events.append(AttemptReturned(job.attempt_id))
@@ -700,7 +701,7 @@ class PoolBackend(Backend):
         if child.is_dying:
             child.kill()
 
-    def _place(self, child: Child, placed: Placed, job: Job, arguments: Value | None) -> None:
+    def _place(self, child: Child, placed: Placed, job: StartAttempt, arguments: Value | None) -> None:
         """Place an attempt with all that its child lacks."""
         function, profile = self._prepared.functions[job.task], self._prepared.profiles[job.task]
         function_value = profile_value = None

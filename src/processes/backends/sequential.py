@@ -18,8 +18,7 @@ from processes.events import AttemptReturned
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from processes.backends.base import Job
-    from processes.events import BackendEvent
+    from processes.events import BackendEvent, StartAttempt
 
 
 class SequentialBackend(LocalBackend):
@@ -28,10 +27,10 @@ class SequentialBackend(LocalBackend):
     def __init__(self) -> None:
         """One slot."""
         super().__init__(max_workers=1)
-        self._next: Job | None = None
+        self._next: StartAttempt | None = None
         self._is_running = False  # an attempt, in the caller's thread
 
-    def start(self, job: Job) -> None:
+    def start(self, job: StartAttempt) -> None:
         """Keep it for `wait`, unless it needs a thread."""
         call = self._calls[job.task]
         if call.timeout is None and not (_is_in_loop() and is_coroutine_function(call.func)):
