@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import mmap
 import os
 import pickle
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from processes import system
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import ModuleType as Module
 
 PROTOCOL = 5
@@ -83,7 +84,43 @@ class MemoryFile:
 Value = bytes | MemoryFile
 
 
-def dump(value: object, modules: set[str] | None = None, inline_max: int = INLINE_MAX) -> Value:
+class Shared:
+    """
+    Large objects that several values hold, each pickled once: in the pickle of such a value a number stands for it.
+
+    Attributes:
+        values: Their pickles, by number.
+        met: Numbers that the values pickled since it was last cleared have in them.
+    """
+
+    def __init__(self) -> None:
+        """None yet."""
+        self.values: list[MemoryFile] = []
+        self.met: set[int] = set()
+        self._numbers: dict[int, int] = {}  # {id of the object: its number}
+        self._objects: list[object] = []  # or an id could be given to another one
+
+    def __contains__(self, obj: object) -> bool:
+        """Whether a number stands for the object."""
+        return id(obj) in self._numbers
+
+    def add(self, obj: object, value: MemoryFile) -> None:
+        """From now on a number stands for it."""
+        self._numbers[id(obj)] = len(self.values)
+        self._objects.append(obj)
+        self.values.append(value)
+
+    def number_of(self, obj: object) -> int | None:
+        """What a pickler asks for each object: the number that goes in its place, if any."""
+        number = self._numbers.get(id(obj))
+        if number is not None:
+            self.met.add(number)
+        return number
+
+
+def dump(
+    value: object, modules: set[str] | None = None, inline_max: int = INLINE_MAX, shared: Shared | None = None
+) -> Value:
     """
     Pickle a value for another process.
 
@@ -96,20 +133,21 @@ def dump(value: object, modules: set[str] | None = None, inline_max: int = INLIN
         modules: Gathers the names of the modules that loading the value imports, and those of its instances' classes.
         inline_max: Up to how many bytes the value may stay inline; a caller with room for any size passes sys.maxsize
             and gets bytes.
+        shared: Objects that stay out of it: `load` has to be told how to get them.
 
     Raises:
         Exception: Whatever the value's own `__reduce__` raises, or pickle where it cannot be pickled.
     """
-    if _is_trivial(value):
+    if is_trivial(value):
         return pickle.dumps(value, PROTOCOL)
     try:
-        stream = _dump_with(_PlainPickler, value, modules, inline_max)
+        stream = _dump_with(_PlainPickler, value, modules, inline_max, shared)
     except Exception:  # noqa: BLE001  foreign code; what is wrong with the value, cloudpickle says as well
-        return _dump_by_value(value, modules, inline_max)
+        return _dump_by_value(value, modules, inline_max, shared)
     if (
         type(stream) is bytes and b"__main__" in stream
     ):  # A `__reduce__` that returns a global's name gets past the pickler.
-        return _dump_by_value(value, modules, inline_max)
+        return _dump_by_value(value, modules, inline_max, shared)
     return stream
 
 
@@ -120,32 +158,52 @@ def try_out(value: object) -> None:
     Raises:
         Exception: As `dump`.
     """
-    if not _is_trivial(value):
+    if not is_trivial(value):
         try:
             _dump_with(_PlainPickler, value, None, None)
         except Exception:  # noqa: BLE001  as in `dump`
             _dump_by_value(value, None, None)
 
 
-def load(value: Value) -> Any:  # noqa: ANN401  it is whatever was dumped
+def load(value: Value, shared: Callable[[int], object] | None = None) -> Any:  # noqa: ANN401  whatever was dumped
     """
     Build the object anew.
+
+    Args:
+        value: From `dump`.
+        shared: Gives the object for which a number stands in it.
 
     Raises:
         Exception: Whatever the value's own code raises on the way.
     """
     if isinstance(value, bytes):
-        return pickle.loads(value)
+        return pickle.loads(value) if shared is None else _SharingUnpickler(value, (), shared).load()
     mapped = mmap.mmap(value.fd, value.size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     view = memoryview(mapped)
     stream_length, count = _FOOTER.unpack_from(view, value.size - _FOOTER.size)
     index = value.size - _FOOTER.size - count * _SPAN.size
     spans = list(_SPAN.iter_unpack(view[index : value.size - _FOOTER.size]))
     # The views keep the mapping alive for as long as an array needs it; without buffers it goes at once.
-    return pickle.loads(view[:stream_length], buffers=[view[start : start + length] for start, length in spans])
+    buffers = [view[start : start + length] for start, length in spans]
+    if shared is not None:
+        return _SharingUnpickler(view[:stream_length], buffers, shared).load()
+    return pickle.loads(view[:stream_length], buffers=buffers)
 
 
-def _is_trivial(value: object, depth: int = 2) -> bool:
+class _SharingUnpickler(pickle.Unpickler):
+    """Asks for the objects for which numbers stand."""
+
+    def __init__(
+        self, stream: bytes | memoryview, buffers: Iterable[memoryview], shared: Callable[[int], object]
+    ) -> None:
+        super().__init__(io.BytesIO(stream), buffers=buffers)
+        self._shared = shared
+
+    def persistent_load(self, pid: Any) -> object:  # noqa: ANN401  the pickle protocol's own type
+        return self._shared(pid)
+
+
+def is_trivial(value: object, depth: int = 2) -> bool:
     """Whether a value is small and of builtin types only: most arguments and results are, and 0.5 us will do."""
     kind = type(value)
     if kind in _ATOMS:
@@ -156,7 +214,7 @@ def _is_trivial(value: object, depth: int = 2) -> bool:
         if depth == 0 or len(value) > _SHORT_TUPLE:  # type: ignore[arg-type]
             return False
         for part in value:  # type: ignore[attr-defined]  # noqa: SIM110  a generator would take as long as all else
-            if type(part) not in _ATOMS and not _is_trivial(part, depth - 1):
+            if type(part) not in _ATOMS and not is_trivial(part, depth - 1):
                 return False
         return True
     return kind is dict and not value
@@ -251,8 +309,17 @@ def _write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _dump_with(pickler: type[pickle.Pickler], value: object, modules: set[str] | None, inline_max: int | None) -> Value:
+def _dump_with(
+    pickler: type[pickle.Pickler],
+    value: object,
+    modules: set[str] | None,
+    inline_max: int | None,
+    shared: Shared | None = None,
+) -> Value:
     """Pickle to memory or file; with None for the size, to nowhere."""
+    if shared is not None:  # A class of its own: one that has the method calls it for every object.
+        number_of = shared.number_of
+        pickler = type("SharingPickler", (pickler,), {"persistent_id": lambda _, obj: number_of(obj)})
     sink = _Nowhere() if inline_max is None else _Sink(inline_max)
     try:
         by_value = pickler(sink, PROTOCOL, buffer_callback=sink.keep_out)
@@ -265,7 +332,9 @@ def _dump_with(pickler: type[pickle.Pickler], value: object, modules: set[str] |
         raise
 
 
-def _dump_by_value(value: object, modules: set[str] | None, inline_max: int | None) -> Value:
+def _dump_by_value(
+    value: object, modules: set[str] | None, inline_max: int | None, shared: Shared | None = None
+) -> Value:
     """Cloudpickle it; modules that the other process could not find go by value for as long as this takes."""
     import cloudpickle
 
@@ -289,7 +358,7 @@ def _dump_by_value(value: object, modules: set[str] | None, inline_max: int | No
         modules: set[str] = set()  # noqa: RUF012  replaced per instance by _dump_with
 
     try:
-        return _dump_with(ValuePickler, value, set() if modules is None else modules, inline_max)
+        return _dump_with(ValuePickler, value, set() if modules is None else modules, inline_max, shared)
     finally:
         for module in registered:
             cloudpickle.unregister_pickle_by_value(module)

@@ -13,9 +13,9 @@ import copyreg
 import functools
 import inspect
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from time import monotonic
 from types import (
     BuiltinFunctionType,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from processes.attempt import Call
-    from processes.blob import Value
+    from processes.blob import MemoryFile, Value
 
 #: How long the parts to blame are looked for, in seconds, in all values together: then where they are is not said.
 _SEARCH_S = 0.5
@@ -64,10 +64,21 @@ class Packer:
         problems: One for each part of a value that cannot be pickled.
     """
 
-    def __init__(self) -> None:
-        """Nothing is pickled yet."""
+    def __init__(self, calls: Sequence[Call], may_keep: Callable[[MemoryFile], bool], shared: blob.Shared) -> None:
+        """
+        Nothing is pickled yet.
+
+        Args:
+            calls: Of the whole run.
+            may_keep: Takes note of a file that is to be kept for as long as the run lasts; False where it has no place.
+            shared: Where large arguments go that several calls have: they are pickled once.
+        """
         self.modules: set[str] = set()
         self.problems: list[UnpicklableError] = []
+        self._shared = shared
+        self._calls = calls
+        self._may_keep = may_keep
+        self._counts: Counter[int] | None = None  # {id of an argument: in how many places it stands}
         self._search = _Search()
 
     def pack(
@@ -93,8 +104,11 @@ class Packer:
 
     def pack_arguments(self, call: Call) -> Value:
         """Pickle all arguments of a call as one value; each that cannot be pickled is a problem of its own."""
+        both = call.args, call.kwargs
         try:
-            return blob.dump((call.args, call.kwargs), self.modules)
+            if blob.is_trivial(both):
+                return blob.dump(both)
+            return blob.dump(both, self.modules, shared=self._shared_by(call))
         except (KeyboardInterrupt, RunTerminated):
             raise
         except BaseException as error:  # noqa: BLE001  foreign code; now find out which argument it is
@@ -106,6 +120,34 @@ class Packer:
             if len(self.problems) == before:  # Each can, but not together.
                 self.problems.append(UnpicklableError(call.name, "args", _words(error)))
             return b""
+
+    def _shared_by(self, call: Call) -> blob.Shared | None:
+        """What the call shares with others, if it does; an argument is looked at when the first call has it."""
+        if self._counts is None:
+            self._counts = Counter(
+                map(id, chain.from_iterable((*call.args, *call.kwargs.values()) for call in self._calls))
+            )
+        arguments = [*call.args, *call.kwargs.values()]
+        for argument in arguments:
+            if self._counts.get(id(argument), 0) > 1:
+                self._counts[id(argument)] = 0
+                self._try_to_share(argument)
+        return self._shared if any(argument in self._shared for argument in arguments) else None
+
+    def _try_to_share(self, argument: object) -> None:
+        if blob.is_trivial(argument):
+            return
+        try:
+            value = blob.dump(argument, self.modules)
+        except (KeyboardInterrupt, RunTerminated):
+            raise
+        except BaseException:  # noqa: BLE001  foreign code; what is wrong is found out with the call
+            return
+        if isinstance(value, blob.MemoryFile):
+            if self._may_keep(value):
+                self._shared.add(argument, value)
+            else:
+                value.close()
 
 
 class _Culprit(NamedTuple):

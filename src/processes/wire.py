@@ -300,6 +300,8 @@ class Job(NamedTuple):
     #: Pickled (args, kwargs), or None for none of either.
     arguments: Value | None
     injected: tuple[tuple[Injection, Value], ...]
+    #: The objects for which numbers stand in the arguments, by number.
+    shared: tuple[tuple[int, Value], ...] = ()
 
 
 def encode_job(
@@ -311,6 +313,7 @@ def encode_job(
     profile_value: Value | None,
     arguments: Value | None,
     injected: Sequence[tuple[Injection, Value]],
+    shared: Sequence[tuple[int, Value]] = (),
 ) -> tuple[bytes, Sequence[int]]:
     """The fields of a `Job` as a datagram; every value must be there until it is sent."""
     descriptors: list[int] = []
@@ -322,6 +325,7 @@ def encode_job(
         _place(profile_value, descriptors) if profile_value else None,
         _place(arguments, descriptors) if arguments else None,
         [(how[0], how[1], _place(value, descriptors)) for how, value in injected] if injected else None,
+        [(number, _place(value, descriptors)) for number, value in shared] if shared else (),
     )
     return encode(JOB, attempt_id, pickle.dumps(body, PROTOCOL), descriptors)
 
@@ -336,7 +340,7 @@ def _place(value: Value, descriptors: list[int]) -> bytes | int:
 
 def decode_job(message: Message) -> Job:
     """The job again; its values own the message's descriptors."""
-    name, function, function_value, profile, profile_value, arguments, injected = pickle.loads(message.body)
+    name, function, function_value, profile, profile_value, arguments, injected, shared = pickle.loads(message.body)
     if message.descriptors:
         files = [MemoryFile(fd) for fd in message.descriptors]
         function_value, profile_value, arguments = (
@@ -344,8 +348,9 @@ def decode_job(message: Message) -> Job:
         )
         if injected:
             injected = [(how, key, files[place] if type(place) is int else place) for how, key, place in injected]
+        shared = [(number, files[place]) for number, place in shared]
     inputs = tuple([(Injection(how, key), value) for how, key, value in injected]) if injected else ()
-    return Job(message.id, name, function, function_value, profile, profile_value, arguments, inputs)
+    return Job(message.id, name, function, function_value, profile, profile_value, arguments, inputs, tuple(shared))
 
 
 def encode_success(attempt_id: int, measure: Packed, resident: int, value: Value) -> tuple[bytes, Sequence[int]]:

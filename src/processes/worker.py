@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import ctypes
 import errno
+import functools
 import gc
 import math
 import os
@@ -448,12 +449,20 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 def _arguments(job: PagedJob | Job, injected: list[object]) -> tuple[tuple[object, ...], dict[str, object]]:
     """Arguments of the call; results of dependencies are put into `injected` as well."""
     pickled = job.arguments
-    args, kwargs = ((), {}) if pickled is None else blob.load(pickled)
-    if isinstance(job, PagedJob) or not job.injected:
+    if isinstance(job, PagedJob):
+        return ((), {}) if pickled is None else blob.load(pickled)
+    args, kwargs = ((), {}) if pickled is None else blob.load(pickled, _finder(job.shared) if job.shared else None)
+    if not job.injected:
         return args, kwargs
     for _, value in job.injected:
         injected.append(blob.load(value))
     return bind(args, kwargs, [(how, value) for (how, _), value in zip(job.injected, injected, strict=True)])
+
+
+def _finder(shared: Sequence[tuple[int, Value]]) -> Callable[[int], object]:
+    """Loads an object that stands as a number in the arguments: once, however often it stands there."""
+    values = dict(shared)
+    return functools.cache(lambda number: blob.load(values[number]))
 
 
 def _dump_result(result: object, job: PagedJob | Job) -> Value:

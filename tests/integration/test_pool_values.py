@@ -6,14 +6,17 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from processes import Process, ProcessExecutionReport, ProcessPool, Task, TaskDependency
+from processes import Process, ProcessExecutionReport, ProcessPool, Task, TaskDependency, usage
+from processes.backends import pool as pool_backend
 from support.pools import every_method, failures, pool, results, run
 
 Floats = npt.NDArray[np.float64]
@@ -325,3 +328,103 @@ def test_process_runs_again_with_large_arguments() -> None:
     """A second run sends them anew."""
     process = Process([Task("t", len, args=(make_array(200_000),))])
     assert [process.run(ProcessPool(1)).entries["t"].result for _ in range(2)] == [200_000, 200_000]
+
+
+class Counted:
+    """Counts how often this process pickles it."""
+
+    pickled = 0
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __reduce__(self) -> tuple[type, tuple[bytes]]:
+        type(self).pickled += 1
+        return type(self), (self.data,)
+
+
+def length_and_number(counted: Counted, number: int, *, again: Counted | None = None) -> tuple[int, int]:
+    return len(counted.data), number
+
+
+@every_method
+def test_large_argument_of_many_tasks_is_pickled_once(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By position or by name, beside arguments of each task's own; also for a task that is made again."""
+    monkeypatch.setattr(Counted, "pickled", 0)
+    large = Counted(make_bytes(2**20))
+    tasks = [Task(f"t{number}", length_and_number, args=(large, number)) for number in range(10)]
+    tasks += [
+        Task(f"named{number}", length_and_number, args=(Counted(b"small"), number), kwargs={"again": large})
+        for number in range(5)
+    ]
+    tasks.append(Task("again", fail_first, args=(large, str(tmp_path)), retries=1, retry_on=(ZeroDivisionError,)))
+    report = run(tasks, pool(method))
+    expected: dict[str, object] = {f"t{number}": (2**20, number) for number in range(10)}
+    expected |= {f"named{number}": (5, number) for number in range(5)}
+    assert results(report) == {**expected, "again": 2**20}
+    assert report.entries["again"].attempts == 2
+    assert Counted.pickled == 1 + 5  # and the small ones
+
+
+def fail_first(counted: Counted, folder: str) -> int:
+    """The first time in this folder, which is the test's."""
+    with open(os.path.join(folder, "attempts"), "a+b") as file:
+        file.write(b".")
+        file.seek(0)
+        if len(file.read()) == 1:
+            raise ZeroDivisionError
+    return len(counted.data)
+
+
+def is_one(array: Floats, pair: tuple[Floats, str], *, named: Floats) -> bool:
+    return pair[0] is array and named is array
+
+
+def test_argument_that_stands_in_several_places_is_one_object_for_the_task() -> None:
+    """As when it is called here: what is written to the one is seen in the other."""
+    array = make_array(200_000)
+    tasks = [Task(f"t{number}", is_one, args=(array, (array, "x")), kwargs={"named": array}) for number in range(3)]
+    assert results(run(tasks, ProcessPool(2))) == {"t0": True, "t1": True, "t2": True}
+
+
+@every_method
+def test_argument_of_many_tasks_is_writable_and_each_ones_own(method: str) -> None:
+    """What one task writes no other sees, nor the caller."""
+    array = make_array(200_000)
+    tasks = [Task(f"t{number}", overwrite, args=(array, float(number))) for number in range(6)]
+    assert results(run(tasks, pool(method))) == {f"t{number}": 200_000.0 * number for number in range(6)}
+    assert np.array_equal(array, make_array(200_000))
+
+
+def test_argument_of_many_tasks_goes_with_what_is_sent_by_value() -> None:
+    """A function of this very test, which no child can import, as another argument."""
+
+    def twice(number: float) -> float:
+        return number * 2
+
+    array = make_array(200_000)
+    tasks = [Task(f"t{number}", call_with_last, args=(twice, array)) for number in range(3)]
+    assert results(run(tasks, ProcessPool(2))) == {f"t{number}": 2 * 199_999.0 for number in range(3)}
+
+
+def call_with_last(function: Callable[[float], float], array: Floats) -> float:
+    return function(float(array[-1]))
+
+
+@pytest.mark.parametrize("kept", [0, 2**21])
+def test_arguments_of_many_tasks_for_which_there_is_no_room_are_pickled_for_each(
+    kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither with nor without a part of them kept does a task get another's."""
+    monkeypatch.setattr(usage, "available_memory", lambda: kept * pool_backend._SHARED_PART)
+    monkeypatch.setattr(pool_backend, "_KEPT_BYTES_MAX", 2**20)
+    arrays = [make_array(200_000 + number) for number in range(4)]
+    tasks = [Task(f"t{number}", ends_of, args=(arrays[number % 4], number)) for number in range(12)]
+    expected = {f"t{number}": (0.0, 199_999.0 + number % 4, number) for number in range(12)}
+    assert results(run(tasks, ProcessPool(2))) == expected
+
+
+def ends_of(array: Floats, number: int) -> tuple[float, float, int]:
+    return float(array[0]), float(array[-1]), number

@@ -124,6 +124,10 @@ _IMPORT_MAX_S = 10.0
 _KEPT_BYTES_MAX = 256 * 2**20
 _KEPT_FILES_MAX = 128
 
+#: Those that several tasks have may take this share of the memory that is available when the run begins: to pickle them
+#: for each task would take as much of it, again and again.
+_SHARED_PART = 4
+
 #: What a child takes of the program's descriptors: both ends of its channel, page, tokens and pidfd.
 _DESCRIPTORS_EACH = 5
 
@@ -223,14 +227,21 @@ class _Prepared:
         self.name_lengths: list[int] = []
         #: {task: its arguments}, of those that do not fit; None where they are pickled anew whenever they are sent.
         self.large: dict[int, Value | None] = {}
+        #: Objects that several tasks have, and {task: the numbers that stand for them in its arguments}.
+        self.shared = blob.Shared()
+        self.shared_by: dict[int, tuple[int, ...]] = {}
 
     def add(self, name: str, function: int, profile: int, arguments: Value | None) -> None:
         """Append a task; an empty value is no arguments, None stands for those that are pickled when they are sent."""
         encoded = name.encode("utf-8", "surrogatepass")
         call = encoded + arguments if type(arguments) is bytes else None
-        if call is None or len(call) > MESSAGE_MAX:
-            self.large[len(self.calls)] = arguments
+        if call is None or len(call) > MESSAGE_MAX or self.shared.met:
+            task = len(self.calls)
+            self.large[task] = arguments
             call = None
+            if self.shared.met:
+                self.shared_by[task] = tuple(self.shared.met)
+                self.shared.met.clear()
         self.functions.append(function)
         self.profiles.append(profile)
         self.calls.append(call)
@@ -240,6 +251,26 @@ class _Prepared:
         """A task's pickled arguments; None where it has none, or where they are to be pickled anew."""
         call = self.calls[task]
         return (self.large[task] if call is None else call[self.name_lengths[task] :]) or None
+
+    def shared_values(self, task: int) -> list[tuple[int, Value]]:
+        """What stands as numbers in its arguments."""
+        return [(number, self.shared.values[number]) for number in self.shared_by.get(task, ())]
+
+
+class _Room:
+    """What is left of the bytes and files that may be kept for a run."""
+
+    def __init__(self, size: float, files: int) -> None:
+        self._bytes = size
+        self._files = files
+
+    def take(self, file: MemoryFile) -> bool:
+        """Whether the file has a place, which it then takes."""
+        if self._files < 1 or self._bytes < file.size:
+            return False
+        self._files -= 1
+        self._bytes -= file.size
+        return True
 
 
 class PoolBackend(Backend):
@@ -366,7 +397,8 @@ class PoolBackend(Backend):
         arguments = None
         try:
             if message is None and prepared.large[task] is None:
-                arguments = blob.dump((call.args, call.kwargs))
+                shared = prepared.shared if task in prepared.shared_by else None
+                arguments = blob.dump((call.args, call.kwargs), shared=shared)
         except Exception as error:  # noqa: BLE001  foreign code; it could be pickled when the run began
             trouble = UnpicklableError(call.name, "an argument", f"{type(error).__name__}: {error}")
             now = monotonic()
@@ -467,11 +499,13 @@ class PoolBackend(Backend):
 
     def _prepare(self, calls: Sequence[Call]) -> list[UnpicklableError]:
         """Pickle what goes to the children; what cannot be."""
-        packer = Packer()
+        files = usage.free_descriptors() // 4
+        shared_room = _Room((usage.available_memory() or math.inf) / _SHARED_PART, min(_KEPT_FILES_MAX, files))
+        room = _Room(_KEPT_BYTES_MAX, min(_KEPT_FILES_MAX, files))
+        prepared = self._prepared
+        packer = Packer(calls, shared_room.take, prepared.shared)
         functions: dict[int, int] = {}  # {id of a function: its number}; the calls keep the functions alive
         profiles: dict[tuple[object, ...], int] = {Profile(): 0}  # {fields of a Profile: its number}
-        kept_files = kept_bytes = 0
-        kept_files_max = min(_KEPT_FILES_MAX, usage.free_descriptors() // 4)
         for call in calls:
             number = functions.get(id(call.func))
             if number is None:
@@ -483,14 +517,10 @@ class PoolBackend(Backend):
                 profile = profiles[wanted] = len(self._profiles)
                 self._profiles.append(packer.pack(call.name, "retry_on", wanted))
             arguments: Value | None = packer.pack_arguments(call) if call.args or call.kwargs else b""
-            if isinstance(arguments, MemoryFile):
-                kept_files += 1
-                kept_bytes += arguments.size
-                if kept_files > kept_files_max or kept_bytes > _KEPT_BYTES_MAX:
-                    kept_files, kept_bytes = kept_files - 1, kept_bytes - arguments.size
-                    arguments.close()
-                    arguments = None
-            self._prepared.add(call.name, number, profile, arguments)
+            if isinstance(arguments, MemoryFile) and not room.take(arguments):
+                arguments.close()
+                arguments = None
+            prepared.add(call.name, number, profile, arguments)
         if self._options.initializer is not None:
             what, initializer = "the pool's initializer", (self._options.initializer, self._options.initargs)
             value = packer.pack("(every task)", what, initializer, inline_max=sys.maxsize)
@@ -719,6 +749,7 @@ class PoolBackend(Backend):
             profile_value,
             arguments,
             job.inputs,  # type: ignore[arg-type]  # handles of ours are Values
+            self._prepared.shared_values(job.task),
         )
         if placed.descriptors:
             placed.keep = function_value, profile_value, arguments, job.inputs
