@@ -85,6 +85,7 @@ HELD_BY = {
         "integration/test_pool_values.py::test_bytes_of_any_size_arrive",
         "integration/test_pool_values.py::test_array_is_writable_and_nobody_elses",
         "integration/test_pool_values.py::test_parent_does_not_hold_what_passes_between_children",
+        "integration/test_pool_values.py::test_large_argument_of_many_tasks_is_pickled_once",
     ],
     "it raises what `retry_on` lists (default: `ConnectionError`, `TimeoutError`) and has `retries`": [
         "integration/test_run.py::test_run_retries_until_it_works",
