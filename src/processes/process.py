@@ -6,12 +6,10 @@ import contextlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from processes import graph, logs, preflight, runner
+from processes import graph, logs, preflight
 from processes.backends.pool import PoolBackend, ProcessPool
-from processes.backends.sequential import SequentialBackend
-from processes.backends.threads import ThreadsBackend
 from processes.exceptions import (
     CircularDependencyError,
     DependencyNotFoundError,
@@ -21,11 +19,6 @@ from processes.exceptions import (
 from processes.failure import text_of
 from processes.graph import key_of
 from processes.interrupts import Interrupts
-from processes.observer import Observer, RunFinished, RunStarted
-from processes.record import elapsed, exception_of, result_of
-from processes.report import ProcessExecutionReport, TaskResult, entry_of
-from processes.run_info import info_of
-from processes.runner import Plan
 from processes.spec import require, require_callable, require_int
 from processes.task import Task, TaskDependency
 from processes.usage import usable_cpus
@@ -36,10 +29,11 @@ if TYPE_CHECKING:
 
     from processes.attempt import Call
     from processes.backends.base import Backend
-    from processes.observer import RunEvent
+    from processes.observer import Observer, RunEvent
     from processes.record import TaskRecord
+    from processes.report import ProcessExecutionReport, TaskResult
     from processes.run_info import RunInfo
-    from processes.runner import Outcome
+    from processes.runner import Outcome, Plan
 
 _MODES = "None or False (sequential), True or 'processes', 'threads', or a ProcessPool"
 
@@ -233,9 +227,9 @@ class Process:
         if on_event is not None:
             require_callable("on_event", on_event)
         backend = self._backend(parallel, _checked_workers(max_workers))
-        observer = None if on_event is None else Observer(on_event)
         with contextlib.closing(backend):
-            backend.launch()
+            backend.launch()  # First: what follows is loaded while it starts.
+            observer = None if on_event is None else _observer_of(on_event)
             plan = self._plan(backend)
             self.runner = ProcessRunner(self)
             with Interrupts() as interrupts:
@@ -263,6 +257,10 @@ class Process:
         fail_fast: bool,
     ) -> tuple[ProcessExecutionReport, BaseException | None]:
         """The report, and why the run broke off, if it did."""
+        from processes import runner
+        from processes.observer import RunFinished, RunStarted
+        from processes.run_info import info_of
+
         started_at, begun = datetime.now(UTC), monotonic()
         if observer is not None:
             observer.tell(RunStarted(self.name, len(plan.specs), started_at))
@@ -275,7 +273,7 @@ class Process:
             interrupts.patiently(observer.stop)  # What it could not be told belongs in the report.
             outcome.warnings += observer.troubles
         broken = "" if outcome.broken is None else f"{type(outcome.broken).__name__}: {text_of(outcome.broken)}"
-        run = info_of(started_at, seconds, *_way_of(backend), broken, self._redact)
+        run = info_of(started_at, seconds, *backend.way, broken, self._redact)
         report = self._report(outcome, run)
         if observer is not None and not interrupts.is_hurried:  # It may still be at an earlier event.
             observer.tell(RunFinished(report))
@@ -330,10 +328,14 @@ class Process:
 
     def _backend(self, parallel: object, max_workers: int | None) -> Backend:
         if parallel is None or parallel is False:
+            from processes.backends.sequential import SequentialBackend
+
             return SequentialBackend()
         if parallel is True or parallel == "processes":
             return PoolBackend(ProcessPool(max_workers))
         if parallel == "threads":
+            from processes.backends.threads import ThreadsBackend
+
             return ThreadsBackend(max_workers or usable_cpus())
         if isinstance(parallel, ProcessPool):
             if max_workers is not None and parallel.max_workers not in (None, max_workers):
@@ -367,6 +369,8 @@ class Process:
             DependencyNotFoundError: See `_take_in_changes`.
             CircularDependencyError: The same.
         """
+        from processes.runner import Plan
+
         self._take_in_changes()
         keys = self._ordered()
         positions = {key: place for place, key in enumerate(keys)}
@@ -391,6 +395,8 @@ class Process:
         )
 
     def _report(self, outcome: Outcome, run: RunInfo) -> ProcessExecutionReport:
+        from processes.report import ProcessExecutionReport, entry_of
+
         entries = {record.call.name: entry_of(record) for record in outcome.records}
         return ProcessExecutionReport(entries, self.name, tuple(outcome.warnings), run)
 
@@ -464,11 +470,13 @@ class ProcessRunner:
     @property
     def results(self) -> dict[str, TaskResult]:
         """{task name: how it ended}; PENDING before a run."""
+        from processes.report import LazyTaskResult, TaskResult
+
         if self._results is None:
             if self._ended is None:
                 self._results = {task.name: TaskResult.pending() for task in self.process.tasks}
             else:
-                self._results = {record.call.name: _LazyTaskResult(record) for record in self._ended}
+                self._results = {record.call.name: LazyTaskResult(record) for record in self._ended}
         return self._results
 
     @property
@@ -490,56 +498,15 @@ class ProcessRunner:
         self._results, self._ended = None, records
 
 
-class _LazyTaskResult(TaskResult):
-    """A TaskResult over a record; the result is fetched when it is read."""
-
-    def __init__(self, record: TaskRecord) -> None:
-        self._record = record
-        self._result: Any = self
-        self._exception: BaseException | None = None
-        self._is_exception_known = False
-        self.status = record.status
-        self.error_data = record.error_data
-        self.elapsed_seconds = elapsed(record.attempts)
-        self.attempts = len(record.made)
-
-    @property
-    def exception(self) -> BaseException | None:
-        if not self._is_exception_known:
-            self.exception = exception_of(self._record)
-        return self._exception
-
-    @exception.setter
-    def exception(self, error: BaseException | None) -> None:
-        self._exception, self._is_exception_known = error, True
-
-    @property
-    def result(self) -> Any:  # noqa: ANN401  the user's
-        if self._result is self:
-            self._result = result_of(self._record)
-        return self._result
-
-    @result.setter
-    def result(self, value: Any) -> None:  # noqa: ANN401
-        self._result = value
-
-
 def _wants_of(task: Task) -> tuple[str, ...]:
     """Keys of the tasks that it waits for."""
     return tuple([key_of(dependency.task_name) for dependency in task.dependencies]) if task.dependencies else ()
 
 
-def _way_of(backend: Backend) -> tuple[str, int | None, str]:
-    """Mode, tasks at a time and start method, for RunInfo."""
-    match backend:
-        case SequentialBackend():
-            return "sequential", 1, ""
-        case ThreadsBackend():
-            return "threads", backend._max_workers, ""
-        case PoolBackend():
-            return "processes", backend._max_workers, backend._method
-        case _:
-            return "", None, ""
+def _observer_of(on_event: Callable[[RunEvent], object]) -> Observer:
+    from processes.observer import Observer
+
+    return Observer(on_event)
 
 
 def _check_type(name: str, value: object, kind: type, wording: str) -> None:

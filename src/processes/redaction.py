@@ -8,7 +8,7 @@ a URL, a bearer token, a private key in PEM, a quoted text that is assigned to s
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 REDACTED = "[redacted]"
@@ -34,47 +34,54 @@ _TRACES = ("pass", "secret", "credential", "authorization", "key", *_WORDS, "://
 #: What tells nobody anything, whatever the name: that there was no password is worth knowing.
 _NO_SECRETS = frozenset({"None", "True", "False", "''", "b''"})
 
-_NUMBER = re.compile(r"-?\d{1,20}(?:\.\d{1,20})?")
+_NUMBER = r"-?\d{1,20}(?:\.\d{1,20})?"
 
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_CAMEL = r"(?<=[a-z0-9])(?=[A-Z])"
 
 # (?<![^...]) looks at one character only, and every repetition is bounded: the time is linear, whatever the text.
-_URL_PASSWORD = re.compile(r"(://[^\s:/@'\"]{0,200}:)[^\s/'\"]{1,1000}@")
-_BEARER = re.compile(r"(?i)\b(bearer)\s{1,4}[\w.~+/=-]{4,}")
+_URL_PASSWORD = r"(://[^\s:/@'\"]{0,200}:)[^\s/'\"]{1,1000}@"  # noqa: S105  it finds one
+_BEARER = r"(?i)\b(bearer)\s{1,4}[\w.~+/=-]{4,}"
 _PEM_LINE = r"-----{} [A-Z ]{{0,40}}PRIVATE KEY-----"
-_PRIVATE_KEY = re.compile(rf"{_PEM_LINE.format('BEGIN')}.*?(?:{_PEM_LINE.format('END')}|\Z)", re.DOTALL)
+_PRIVATE_KEY = rf"(?s){_PEM_LINE.format('BEGIN')}.*?(?:{_PEM_LINE.format('END')}|\Z)"
 _QUOTED = r"""[rbfu]{0,2}(?:"(?:[^"\\]|\\.)*(?:"|\Z)|'(?:[^'\\]|\\.)*(?:'|\Z))"""
 #: A container that holds none of its own kind: what is deeper within a text is not looked through.
 _CONTAINER = r"(?:\{[^{}]{0,4000}\}|\[(?!redacted\])[^\[\]]{0,4000}\])"
-_UNQUOTED = re.compile(r"(?i)(?<![a-z])((?:password|passwd|pwd)=)[^\s&;'\",()\[\]]{1,1000}")
+_UNQUOTED = r"(?i)(?<![a-z])((?:password|passwd|pwd)=)[^\s&;'\",()\[\]]{1,1000}"
+
+#: Compiles a pattern when it is first used: all of them together take 2 ms, and most processes use none.
+_compiled = cache(re.compile)
 
 
 class Redaction(NamedTuple):
-    """A rule of what is a secret. `redaction_of` makes it."""
+    """A rule of what is a secret, in regular expressions. `redaction_of` makes it."""
 
     #: Says of a name whether its value is a secret; None where nothing is redacted.
-    name: re.Pattern[str] | None
+    name: str | None
     #: Finds such a name with the quoted text that is assigned to it.
-    assigned: re.Pattern[str] | None
+    assigned: str | None
     #: Finds whether a text may hold a secret at all: most hold none, and one look is enough.
-    hint: re.Pattern[str] | None
+    hint: str | None
     #: In lower case, one of what every ASCII text has that `hint` finds something in; empty where that is not known.
     traces: tuple[str, ...] = ()
 
     def is_secret(self, name: str, *, is_number: bool = False) -> bool:
         """Whether the value of that name is not to be shown; a number of tokens or cookies is none."""
-        found = None if self.name is None else self.name.search(_CAMEL.sub("_", name))
+        if self.name is None:
+            return False
+        found = _compiled(self.name).search(_compiled(_CAMEL).sub("_", name))
         return found is not None and not (is_number and found["word"])
 
     def text(self, text: str) -> str:
         """The text without what looks like a secret."""
-        if self.hint is None or self.assigned is None or not self._has_trace(text) or self.hint.search(text) is None:
+        if self.hint is None or self.assigned is None or not self._has_trace(text):
             return text
-        text = _PRIVATE_KEY.sub(REDACTED, text)
-        text = _URL_PASSWORD.sub(rf"\1{REDACTED}@", text)
-        text = _BEARER.sub(rf"\1 {REDACTED}", text)
-        text = self.assigned.sub(rf"\1{REDACTED}", text)
-        return _UNQUOTED.sub(rf"\1{REDACTED}", text)
+        if _compiled(self.hint).search(text) is None:
+            return text
+        text = _compiled(_PRIVATE_KEY).sub(REDACTED, text)
+        text = _compiled(_URL_PASSWORD).sub(rf"\1{REDACTED}@", text)
+        text = _compiled(_BEARER).sub(rf"\1 {REDACTED}", text)
+        text = _compiled(self.assigned).sub(rf"\1{REDACTED}", text)
+        return _compiled(_UNQUOTED).sub(rf"\1{REDACTED}", text)
 
     def _has_trace(self, text: str) -> bool:
         """
@@ -92,7 +99,7 @@ class Redaction(NamedTuple):
 
     def value(self, name: str, text: str) -> str:
         """What is shown of a value: `text` is its repr."""
-        if self.is_secret(name, is_number=_NUMBER.fullmatch(text) is not None):
+        if self.is_secret(name, is_number=_compiled(_NUMBER).fullmatch(text) is not None):
             return text if text in _NO_SECRETS else REDACTED
         return self.text(text)
 
@@ -107,11 +114,9 @@ def redaction_of(rule: bool | tuple[str, ...]) -> Redaction:
     words = "|".join(_WORDS)
     found = rf"(?:{'|'.join(parts)}|(?<![a-z])(?:{words})s?(?![a-z]))"
     return Redaction(
-        re.compile(rf"(?i){'|'.join(parts)}|(?P<word>(?<![a-z])(?:{words})s?(?![a-z]))"),
-        re.compile(
-            rf"""(?i)({found}[\w-]{{0,40}}['"]?\]?\s{{0,4}}[=:]\s{{0,4}})(?:{_QUOTED}|{_CONTAINER})""", re.DOTALL
-        ),
-        re.compile(rf"(?i){'|'.join(parts)}|{words}|://|bearer|PRIVATE KEY"),
+        rf"(?i){'|'.join(parts)}|(?P<word>(?<![a-z])(?:{words})s?(?![a-z]))",
+        rf"""(?is)({found}[\w-]{{0,40}}['"]?\]?\s{{0,4}}[=:]\s{{0,4}})(?:{_QUOTED}|{_CONTAINER})""",
+        rf"(?i){'|'.join(parts)}|{words}|://|bearer|PRIVATE KEY",
         (*_TRACES, *(name.lower() for name in names)) if all(name.isascii() for name in names) else (),
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from processes.error_data import ErrorData
 from processes.events import TaskStatus
 from processes.exceptions import RemoteTaskError, TaskFailedError
-from processes.record import MAKERS, AttemptRecord, Usage, exception_of
+from processes.record import MAKERS, AttemptRecord, Usage, elapsed, exception_of, result_of
 from processes.redaction import redaction_of
 from processes.spec import name_of
 
@@ -89,6 +89,43 @@ class TaskResult:
     ) -> TaskResult:
         """Its last attempt failed with `exception`."""
         return cls(TaskStatus.ERRORED, None, exception, error_data, elapsed_seconds, attempts)
+
+
+class LazyTaskResult(TaskResult):
+    """A TaskResult over a record; the result is fetched when it is read."""
+
+    def __init__(self, record: TaskRecord) -> None:
+        """Only what it costs nothing to tell."""
+        self._record = record
+        self._result: Any = self
+        self._exception: BaseException | None = None
+        self._is_exception_known = False
+        self.status = record.status
+        self.error_data = record.error_data
+        self.elapsed_seconds = elapsed(record.attempts)
+        self.attempts = len(record.made)
+
+    @property
+    def exception(self) -> BaseException | None:
+        """What it raised."""
+        if not self._is_exception_known:
+            self.exception = exception_of(self._record)
+        return self._exception
+
+    @exception.setter
+    def exception(self, error: BaseException | None) -> None:
+        self._exception, self._is_exception_known = error, True
+
+    @property
+    def result(self) -> Any:  # noqa: ANN401  the user's
+        """What it returned."""
+        if self._result is self:
+            self._result = result_of(self._record)
+        return self._result
+
+    @result.setter
+    def result(self, value: Any) -> None:  # noqa: ANN401
+        self._result = value
 
 
 class _MadeLater:

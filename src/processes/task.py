@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 import unicodedata
 import warnings
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
 
-from processes import logs, runner
+from processes import logs
 from processes.attempt import Call, bind
-from processes.backends.sequential import SequentialBackend
-from processes.error_data import ErrorData
 from processes.events import TaskStatus
 from processes.exceptions import CircularDependencyError
-from processes.failure import of_error
 from processes.graph import key_of
-from processes.record import elapsed
-from processes.report import TaskResult
-from processes.runner import Plan
-from processes.spec import NO_DELAYS, PLAIN, Injection, TaskSpec, name_of, require, require_callable
+from processes.spec import NO_DELAYS, PLAIN, Injection, TaskSpec, require, require_callable
 from processes.usage import parse_size
 
 if TYPE_CHECKING:
@@ -28,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Self
 
-    from processes.record import TaskRecord
-    from processes.runner import Outcome
+    from processes.report import TaskResult
 
 __all__ = ["Task", "TaskDependency", "TaskResult", "TaskStatus"]
 
@@ -64,6 +56,18 @@ class HasResults(Protocol):
 class _Results(Protocol):
     @property
     def results(self) -> dict[str, TaskResult]: ...
+
+
+if not TYPE_CHECKING:  # or a checker would take any name for one of this module
+
+    def __getattr__(name: str) -> object:
+        """`TaskResult`, which 7.0.4 had here: loading it takes longer than all that a Task needs."""
+        if name == "TaskResult":
+            from processes.report import TaskResult
+
+            return TaskResult
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
 
 
 #: Stands in `task.logger` for "no logfile"; one for all tasks, since each handler is kept in logging's own list.
@@ -398,45 +402,23 @@ class Task:
         Returns:
             How it ended; an exception of the task is in it, not raised.
         """
+        from processes.alone import refused, run_alone
+
         call, impact = self.call({}), list[str]()
         args, kwargs = call.args, call.kwargs
+        logger = self.listening_logger(logs.application_listens())
         if executing_process is not None:
             impact = [task.name for task in executing_process.get_dependant_tasks(self.name)]
             try:
                 args, kwargs = bind(args, kwargs, self._injected(executing_process))
             except KeyError as error:
-                return self._refused(error, impact)
-        bound = call._replace(args=args, kwargs=kwargs)
-        plan = Plan([self.spec({})], [bound], [self.listening_logger(logs.application_listens())], lambda _: impact)
-        outcome = runner.run(plan, SequentialBackend())
-        if outcome.broken is not None:
-            raise outcome.broken
-        return result_of(outcome, 0)
+                return refused(error, call, logger, impact)
+        return run_alone(call._replace(args=args, kwargs=kwargs), self.spec({}), logger, impact)
 
     def _injected(self, process: HasResults) -> list[tuple[Injection, object]]:
         results = {key_of(name): result for name, result in process.runner.results.items()}
         wanted = [(dependency.injection(), results[key_of(dependency.task_name)]) for dependency in self.dependencies]
         return [(how, found.result) for how, found in wanted if how is not None]
-
-    def _refused(self, error: KeyError, impact: list[str]) -> TaskResult:
-        """The result of a dependency cannot be had: the task has failed without an attempt."""
-        failure = of_error(error)
-        data = ErrorData(
-            self.name,
-            name_of(self.func),
-            self.args,
-            self.kwargs,
-            impact,
-            failure.exception,
-            failure.traceback_str,
-            exception_type=failure.exception_type,
-        )
-        logger = self.listening_logger(logs.application_listens())
-        if logger is not None:
-            now = time.time()
-            logger.handle(logs.task_record(logger, logging.INFO, f"Starting {self.name}.", now))
-            logger.handle(logs.failure_record(logger, error, data, now))
-        return TaskResult.errored(error, error_data=data)
 
 
 def _prepared(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any], Exception | None]:  # noqa: ANN401
@@ -447,13 +429,6 @@ def _prepared(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any], 
         return tuple(args), dict(kwargs), None
     except Exception as error:  # noqa: BLE001  the user's own objects
         return (), {}, error
-
-
-def result_of(outcome: Outcome, task: int) -> TaskResult:
-    """A task's record as a TaskResult."""
-    record: TaskRecord = outcome.records[task]
-    seconds = elapsed(record.attempts)
-    return TaskResult(record.status, record.handle, record.error, record.error_data, seconds, len(record.made))
 
 
 def _checked_name(name: object) -> str:

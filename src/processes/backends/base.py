@@ -42,6 +42,11 @@ class Backend(abc.ABC):
     wakeup: Wakeup | None = None
 
     @property
+    def way(self) -> tuple[str, int | None, str]:
+        """Mode, tasks at a time and start method, for the report; empty where there are none."""
+        return "", None, ""
+
+    @property
     @abc.abstractmethod
     def slots(self) -> int:
         """How many attempts may be placed at a time; it may change while the run goes on."""

@@ -321,6 +321,11 @@ class PoolBackend(Backend):
     # ---- the promise -------------------------------------------------------------------------------------------------
 
     @property
+    def way(self) -> tuple[str, int | None, str]:
+        """What the report says of it."""
+        return "processes", self._max_workers, self._method
+
+    @property
     def slots(self) -> int:
         """Room in all channels, those of children not yet started included, and in the budget."""
         if self._full_at:

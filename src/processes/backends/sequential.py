@@ -30,6 +30,11 @@ class SequentialBackend(LocalBackend):
         self._next: StartAttempt | None = None
         self._is_running = False  # an attempt, in the caller's thread
 
+    @property
+    def way(self) -> tuple[str, int | None, str]:
+        """What the report says of it."""
+        return "sequential", 1, ""
+
     def start(self, job: StartAttempt) -> None:
         """Keep it for `wait`, unless it needs a thread."""
         call = self._calls[job.task]

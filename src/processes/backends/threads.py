@@ -7,3 +7,8 @@ from processes.backends.local import LocalBackend
 
 class ThreadsBackend(LocalBackend):
     """A thread an attempt, `max_workers` at a time."""
+
+    @property
+    def way(self) -> tuple[str, int | None, str]:
+        """What the report says of it."""
+        return "threads", self._max_workers, ""
