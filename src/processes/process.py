@@ -196,6 +196,9 @@ class Process:
         """
         Run all tasks; every call runs them anew.
 
+        Of tasks that are ready those start first on which the longest chain of others waits, and otherwise in the order
+        of `tasks`; where one runs at a time, always in that order.
+
         Args:
             parallel: None or False runs one task after another in this thread; True or "processes" in child processes;
                 "threads" in threads; a ProcessPool in child processes with its options.

@@ -200,7 +200,13 @@ class _Run:
         now = monotonic()
         self._slots = self._backend.slots
         deadline = None if self._deadline is None else now + self._deadline
-        scheduler = Scheduler(self._plan.specs, slots=self._slots, deadline=deadline, fail_fast=self._fail_fast)
+        scheduler = Scheduler(
+            self._plan.specs,
+            slots=self._slots,
+            deadline=deadline,
+            fail_fast=self._fail_fast,
+            longest_first=not self._backend.keeps_order,
+        )
         self._heed_interrupt(scheduler, now)
         if not self._is_interrupted:
             self._carry_out(scheduler.start(now))

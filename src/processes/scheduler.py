@@ -66,10 +66,18 @@ class Scheduler:
         slots: How many attempts the backend takes at first.
         deadline: The instant after which nothing runs any more, or None.
         fail_fast: Start nothing more once a task has failed; what runs may end.
+        longest_first: Of the ready tasks start those first on which the longest chain of others waits: begun late, it
+            would be all that still runs in the end.
     """
 
     def __init__(
-        self, specs: Sequence[TaskSpec], *, slots: int, deadline: float | None = None, fail_fast: bool = False
+        self,
+        specs: Sequence[TaskSpec],
+        *,
+        slots: int,
+        deadline: float | None = None,
+        fail_fast: bool = False,
+        longest_first: bool = False,
     ) -> None:
         """Nothing is started before `start`."""
         self._specs = specs
@@ -90,8 +98,11 @@ class Scheduler:
                 self._consumers[dependency] += 1
         self._has_value = [False] * len(specs)
         self._attempts = [0] * len(specs)  # attempts that ended
-        self._fresh: list[int] = []  # positions that were ready from the start, the first of them last
-        self._ready: list[int] = []  # heap of all others
+        # The order in which ready tasks start: positions by rank, and ranks by position.
+        self._ranked: Sequence[int] = _longest_first(specs) if longest_first else range(len(specs))
+        self._ranks = _inverse(self._ranked)
+        self._fresh: list[int] = []  # ranks of those that were ready from the start, the first of them last
+        self._ready: list[int] = []  # heap of the ranks of all others
         self._delayed: list[tuple[float, int]] = []  # heap of (instant, position)
         self._running: dict[int, int] = {}  # {attempt id: position}
         self._next_attempt_id = 1
@@ -114,9 +125,10 @@ class Scheduler:
 
     def start(self, now: float) -> list[Command]:
         """Begin the run."""
-        self._fresh = [task for task, missing in enumerate(self._missing) if missing == 0]
-        for task in self._fresh:
-            self._states[task] = TaskState.READY
+        missing = self._missing
+        self._fresh = [rank for rank, task in enumerate(self._ranked) if missing[task] == 0]
+        for rank in self._fresh:
+            self._states[self._ranked[rank]] = TaskState.READY
         self._fresh.reverse()
         commands: list[Command] = []
         self._go_on(now, commands)
@@ -167,15 +179,16 @@ class Scheduler:
 
     def _make_ready(self, task: int) -> None:
         self._states[task] = TaskState.READY
-        heapq.heappush(self._ready, task)
+        heapq.heappush(self._ready, self._ranks[task])
 
     def _start_attempts(self, room: int, commands: list[Command]) -> None:
         """Place so many, the first ready tasks first."""
-        fresh, ready, running = self._fresh, self._ready, self._running
+        fresh, ready, running, ranked = self._fresh, self._ready, self._running, self._ranked
         states, attempts, attempt_id = self._states, self._attempts, self._next_attempt_id
         end = attempt_id + room
         while attempt_id < end and (fresh or ready):
-            task = fresh.pop() if not ready or (fresh and fresh[-1] < ready[0]) else heapq.heappop(ready)
+            rank = fresh.pop() if not ready or (fresh and fresh[-1] < ready[0]) else heapq.heappop(ready)
+            task = ranked[rank]
             states[task] = TaskState.RUNNING
             running[attempt_id] = task
             commands.append(StartAttempt(attempt_id, task, attempts[task] + 1))
@@ -291,3 +304,22 @@ class Scheduler:
         self._stop = (SkipReason.BROKEN, None)
         for attempt_id in list(self._running):
             self._take_back(attempt_id, commands)
+
+
+def _longest_first(specs: Sequence[TaskSpec]) -> Sequence[int]:
+    """Positions, by the number of tasks in the longest chain that waits for each; as they were where that is equal."""
+    behind = [0] * len(specs)
+    for task in range(len(specs) - 1, -1, -1):
+        for dependency in specs[task].dependencies:
+            if behind[dependency] <= behind[task]:
+                behind[dependency] = behind[task] + 1
+    return sorted(range(len(specs)), key=behind.__getitem__, reverse=True) if any(behind) else range(len(specs))
+
+
+def _inverse(ranked: Sequence[int]) -> Sequence[int]:
+    if isinstance(ranked, range):
+        return ranked
+    ranks = [0] * len(ranked)
+    for rank, task in enumerate(ranked):
+        ranks[task] = rank
+    return ranks

@@ -64,9 +64,17 @@ class CheckedScheduler:
     """
 
     def __init__(
-        self, specs: Sequence[TaskSpec], *, slots: int, deadline: float | None = None, fail_fast: bool = False
+        self,
+        specs: Sequence[TaskSpec],
+        *,
+        slots: int,
+        deadline: float | None = None,
+        fail_fast: bool = False,
+        longest_first: bool = False,
     ) -> None:
-        self.scheduler = Scheduler(specs, slots=slots, deadline=deadline, fail_fast=fail_fast)
+        self.scheduler = Scheduler(
+            specs, slots=slots, deadline=deadline, fail_fast=fail_fast, longest_first=longest_first
+        )
         self.specs = specs
         self.commands: list[Command] = []
         self.ended: dict[int, str] = {}
@@ -89,6 +97,8 @@ class CheckedScheduler:
         self._dependants = [
             [other for other, spec in enumerate(specs) if task in spec.dependencies] for task in range(len(specs))
         ]
+
+        self._longest_first = longest_first
 
     # ---- what happens ------------------------------------------------------------------------------------------------
 
@@ -168,13 +178,18 @@ class CheckedScheduler:
     def ready(self) -> list[int]:
         """What could run now, first come first."""
         busy = {*self._running.values(), *self.ended}
-        return [
+        ready = [
             task
             for task, spec in enumerate(self.specs)
             if task not in busy
             and self._due[task] <= self.now
             and all(self.ended.get(dependency) == "succeeded" for dependency in spec.dependencies)
         ]
+        return sorted(ready, key=lambda task: -self._chain_behind(task)) if self._longest_first else ready
+
+    def _chain_behind(self, task: int) -> int:
+        """How many tasks wait for it, and for each other, one after the other."""
+        return max((1 + self._chain_behind(dependant) for dependant in self._dependants[task]), default=0)
 
     # ---- what must hold ----------------------------------------------------------------------------------------------
 
@@ -309,6 +324,7 @@ class RandomRun:
             slots=len(self.children) * self.depth,
             deadline=random.uniform(0.0, 5.0) if limit == "deadline" else None,
             fail_fast=limit == "fail_fast",
+            longest_first=random.random() < 0.5,
         )
         self.has_limit = limit != "none"
         self.log: list[Command] = []

@@ -46,6 +46,16 @@ def test_scheduler_starts_ready_tasks_in_order() -> None:
     assert run.placed == [1, 3]
 
 
+def test_scheduler_starts_first_what_most_tasks_wait_for_one_after_another() -> None:
+    """At the start and later; where the chains are of one length, as they stand in the run's order."""
+    run = CheckedScheduler([task(), task(), task(), task(2), task(2), task(4), task(1)], slots=1, longest_first=True)
+    run.start()
+    for ended in (2, 1, 4, 0, 3, 5):
+        assert run.placed == [ended]
+        run.succeed(ended)
+    assert run.placed == [6]
+
+
 def test_scheduler_without_tasks_is_done() -> None:
     """There is nothing to wait for."""
     run = CheckedScheduler([], slots=1)

@@ -47,6 +47,11 @@ class Backend(abc.ABC):
         return "", None, ""
 
     @property
+    def keeps_order(self) -> bool:
+        """Whether tasks are to run in their order as far as they can: where no two run at a time, nothing is won."""
+        return self.way[1] == 1
+
+    @property
     @abc.abstractmethod
     def slots(self) -> int:
         """How many attempts may be placed at a time; it may change while the run goes on."""
