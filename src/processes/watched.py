@@ -536,8 +536,10 @@ def parts(page_fd: int, own_usage: OwnUsage, *, is_fork: bool) -> list[Part]:
     # In a copy of a caller whose `dump_traceback_later` runs this would wait for a thread that was not copied.
     if not is_fork:
         stacks.append(faulthandler.cancel_dump_traceback_later)
+    # Without /proc there is none to look at.
+    statm = [own_usage.statm] if own_usage.statm >= 0 else []
     return [
-        _Closed(partial(os.get_inheritable, own_usage.statm)),
+        *(_Closed(partial(os.get_inheritable, descriptor)) for descriptor in statm),
         _Closed(partial(attrgetter("is_cut_off"), own_usage)),  # Another file may have its number.
         *map(_Timer, _TIMERS),  # before the handlers that they would call
         _Handlers(_SIGNALS, page_fd),
