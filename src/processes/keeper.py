@@ -41,8 +41,9 @@ _BOOT = (
 )
 
 #: How long burying one worker's orphans may hold up everything else, in seconds: a process in uninterruptible sleep
-#: dies when its disk answers, and is reaped then.
-_BURIAL_S = 0.5
+#: dies when its disk answers, and is reaped then. A resource tracker may have been started a moment before, and take a
+#: while to load on a busy machine.
+_BURIAL_S = 1.5
 
 #: How long a keeper may take to end once it was let go, in seconds; one that was stopped, or is swapped out, is killed.
 _END_S = 10.0

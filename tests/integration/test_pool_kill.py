@@ -307,7 +307,7 @@ def test_names_of_a_dead_task_are_gone_with_it(method: str, tmp_path: Path) -> N
     """Killed, crashed, or ended with the run: its resource tracker has time to remove what it left in /dev/shm."""
     thens: list[Callable[[], object]] = [hang, hang_beside_children, os.abort, os.getpid]
     tasks = [
-        Task(f"t{number}", own_names, args=(str(tmp_path), then), timeout=1.0 if number < 2 else 60)
+        Task(f"t{number}", own_names, args=(str(tmp_path), then), timeout=3.0 if number < 2 else 60)
         for number, then in enumerate(thens)
     ]
     report = Process(tasks).run(pool(method, 1))
