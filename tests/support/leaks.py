@@ -44,7 +44,7 @@ class Stock:
     threads: frozenset[threading.Thread]
     #: Those of this process, with what they are open on.
     descriptors: frozenset[tuple[int, str]]
-    #: Paths in /dev/shm.
+    #: Paths of files in /dev/shm.
     shared_memory: frozenset[str]
     #: Paths in tempfile.gettempdir().
     temporary_files: frozenset[str]
@@ -85,7 +85,7 @@ def take_stock() -> Stock:
         processes=_processes(),
         threads=frozenset(threading.enumerate()),
         descriptors=_descriptors(),
-        shared_memory=_paths_in(_SHARED_MEMORY),
+        shared_memory=_shared_memory(),
         temporary_files=_paths_in(Path(tempfile.gettempdir())),
     )
 
@@ -187,6 +187,12 @@ def _descriptors() -> frozenset[tuple[int, str]]:
         with contextlib.suppress(FileNotFoundError):
             found.add((int(name), os.readlink(f"/proc/self/fd/{name}")))
     return frozenset(found)
+
+
+def _shared_memory() -> frozenset[str]:
+    """Only files, as shm_open(3) makes: folders there are temporary ones of other programs, such as joblib."""
+    with os.scandir(_SHARED_MEMORY) as found:
+        return frozenset(entry.path for entry in found if not entry.is_dir(follow_symlinks=False))
 
 
 def _paths_in(folder: Path) -> frozenset[str]:

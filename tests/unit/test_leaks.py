@@ -184,6 +184,14 @@ def test_leaks_leave_out_shared_memory_that_comes_after_the_first_look(monkeypat
     assert next(looks) == 2
 
 
+def test_leaks_leave_out_folders_in_shared_memory() -> None:
+    """Other programs have temporary folders there, which nobody has in use as a whole."""
+    before = leaks.take_stock()
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        left = leaks.wait_for_leaks(before, BRIEFLY)
+    assert folder not in left.shared_memory
+
+
 STRANGER = """
 import mmap, sys, time
 with open(sys.argv[1], "rb+") as file:
