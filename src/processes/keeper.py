@@ -22,6 +22,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from typing import TYPE_CHECKING, NoReturn
 
 from processes import system, usage, wire, worker
@@ -47,6 +48,10 @@ _BURIAL_S = 1.5
 
 #: How long a keeper may take to end once it was let go, in seconds; one that was stopped, or is swapped out, is killed.
 _END_S = 10.0
+
+#: How long threads that were ended may still be seen, in seconds: who waits for one goes on before the kernel has
+#: forgotten it.
+_THREADS_END_S = 0.1
 
 
 class KeeperLink:
@@ -200,6 +205,28 @@ def _has_threads() -> bool:
         return threading.active_count() > 1
 
 
+def _may_fork() -> bool:
+    """
+    Whether this process has one thread only; what its libraries end at a fork is ended.
+
+    OpenBLAS, and so numpy, starts its threads when it is loaded, ends them before a fork and starts them anew where it
+    needs them, in the child too, pthread_atfork(3). Without a fork nobody could tell such threads from others.
+    """
+    if not _has_threads():
+        return True
+    with warnings.catch_warnings(), contextlib.suppress(OSError):
+        warnings.simplefilter("ignore")  # Python warns of a fork with threads.
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.kill(child, signal.SIGKILL)  # Where the threads have not ended it may hang in a lock of theirs.
+        os.waitpid(child, 0)
+    limit = time.monotonic() + _THREADS_END_S
+    while _has_threads() and time.monotonic() < limit:
+        time.sleep(0.001)
+    return not _has_threads()
+
+
 def _serve(channel: Channel, setup: Setup) -> None:
     keeper = _Keeper(channel, setup)
     try:
@@ -294,7 +321,7 @@ class _Keeper:
             # A module that cannot be imported fails the tasks that need it, in the worker, with its own traceback.
             with contextlib.suppress(BaseException):
                 __import__(module)
-            if _has_threads():
+            if not _may_fork():
                 self._tell(wire.TAINTED, 0, module)
                 return False
         self._spared = set(usage.descendants(os.getpid()))

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from processes import (
@@ -401,6 +402,28 @@ def test_module_that_starts_a_thread_is_imported_by_the_workers(method: str, mak
     assert failures(report) == {}
     assert report.entries["work2"].result == 3
     assert any("threading_module" in text for text in report.warnings) == (method == "forkserver")
+
+
+def test_module_whose_threads_end_at_a_fork_is_imported_once(make_module: ModuleMaker) -> None:
+    """The keeper has no threads then when it starts a worker."""
+    lines = [
+        "end = threading.Event()",
+        "thread = threading.Thread(target=end.wait, daemon=True)",
+        "thread.start()",
+        "os.register_at_fork(before=lambda: (end.set(), thread.join()))",
+    ]
+    report = run(mixed(make_module("considerate_module", "\n".join(lines))), pool("forkserver"))
+    assert failures(report) == {}
+    assert report.warnings == ()
+
+
+def test_numpy_is_imported_once_and_computes_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its OpenBLAS has threads as soon as it is imported: they end at a fork, and start again where they are needed."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    tasks = [Task(f"t{number}", np.linalg.matrix_power, args=(np.ones((400, 400)), 2)) for number in range(4)]
+    report = run(tasks, pool("forkserver"))
+    assert [float(report.entries[task.name].result[0, 0]) for task in tasks] == [400.0] * 4
+    assert report.warnings == ()
 
 
 HANG_IN_KEEPER = "if os.getppid() == int(os.environ['TEST_PARENT']): time.sleep({})"
