@@ -14,25 +14,11 @@ from typing import Any
 import pytest
 
 from processes import Process, Task, TaskDependency
+from support.findable import cached, dispatching
 from support.gate import Gate, pass_gate
 
 
 def add(left: int, right: int) -> int:
-    return left + right
-
-
-@functools.lru_cache
-def cached(left: int, right: int) -> int:
-    return left + right
-
-
-@functools.singledispatch
-def dispatching(left: object, right: int) -> object:
-    raise NotImplementedError
-
-
-@dispatching.register
-def _(left: int, right: int) -> int:
     return left + right
 
 

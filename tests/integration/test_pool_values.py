@@ -17,6 +17,7 @@ import pytest
 
 from processes import Process, ProcessExecutionReport, ProcessPool, Task, TaskDependency, usage
 from processes.backends import pool as pool_backend
+from support.findable import Counted
 from support.pools import every_method, failures, pool, results, run
 
 Floats = npt.NDArray[np.float64]
@@ -328,19 +329,6 @@ def test_process_runs_again_with_large_arguments() -> None:
     """A second run sends them anew."""
     process = Process([Task("t", len, args=(make_array(200_000),))])
     assert [process.run(ProcessPool(1)).entries["t"].result for _ in range(2)] == [200_000, 200_000]
-
-
-class Counted:
-    """Counts how often this process pickles it."""
-
-    pickled = 0
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def __reduce__(self) -> tuple[type, tuple[bytes]]:
-        type(self).pickled += 1
-        return type(self), (self.data,)
 
 
 def length_and_number(counted: Counted, number: int, *, again: Counted | None = None) -> tuple[int, int]:

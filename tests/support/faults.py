@@ -3,20 +3,18 @@ Faults: what a task may do that harms nobody else, and the places where it may d
 
 A deed is a function without parameters. A place does a deed somewhere on a task's way: while its arguments are loaded,
 in its call, while its result is pickled, and so on.
+
+Each child loads this module, and faults end many a child: what only some of them need is imported by these.
 """
 
-import asyncio
-import concurrent.futures
 import ctypes
 import itertools
 import logging
 import math
 import mmap
-import multiprocessing
 import os
 import re
 import resource
-import secrets
 import signal
 import subprocess
 import sys
@@ -28,9 +26,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import psutil
-
-from processes import Process, ProcessPool, Task
 from support.notes import note_pid, wait_for_file
 
 Deed = Callable[[], object]
@@ -146,7 +141,7 @@ class LoadsTwice:
 
     def __init__(self, deed: Deed) -> None:
         self.deed = deed
-        self.token = secrets.token_hex(8)
+        self.token = os.urandom(8).hex()
         _untried.add(self.token)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -261,6 +256,8 @@ def do_in_thread(deed: Deed) -> str:
 
 
 def do_in_coroutine(deed: Deed) -> str:
+    import asyncio
+
     async def do() -> None:
         await asyncio.sleep(0)
         deed()
@@ -352,13 +349,15 @@ def send_signal(folder: str, *numbers: int) -> str:
     for number in numbers:
         os.kill(pid, number)
         if number == signal.SIGSTOP:
-            await_state(pid, psutil.STATUS_STOPPED)
+            await_stop(pid)
     Path(folder, "on").write_text("on")
     return "sent"
 
 
-def await_state(pid: int, state: str) -> None:
-    while psutil.Process(pid).status() != state:
+def await_stop(pid: int) -> None:
+    import psutil
+
+    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
         time.sleep(0.001)
 
 
@@ -488,22 +487,31 @@ def want_more_than_own_limit(limit: int) -> None:
 
 
 def use_multiprocessing(start_method: str) -> list[int]:
+    import multiprocessing
+
     with multiprocessing.get_context(start_method).Pool(2) as workers:
         return workers.map(math.factorial, range(6))
 
 
 def use_executor(start_method: str) -> list[int]:
+    import concurrent.futures
+    import multiprocessing
+
     context = multiprocessing.get_context(start_method)
     with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as executor:
         return list(executor.map(math.factorial, range(6)))
 
 
 def use_threads() -> list[int]:
+    import concurrent.futures
+
     with concurrent.futures.ThreadPoolExecutor(4) as executor:
         return list(executor.map(math.factorial, range(6)))
 
 
 def use_asyncio() -> list[int]:
+    import asyncio
+
     async def find(number: int) -> int:
         process = await asyncio.create_subprocess_exec("echo", str(number), stdout=subprocess.PIPE)
         output, _ = await process.communicate()
@@ -530,6 +538,8 @@ def use_blas(size: int) -> float:
 
 def leave_executor_broken() -> str:
     """A pool of its own breaks in it; that is its own affair."""
+    import concurrent.futures
+
     with concurrent.futures.ProcessPoolExecutor(1) as executor:
         error = executor.submit(os._exit, 3).exception()
     return type(error).__name__
@@ -537,6 +547,8 @@ def leave_executor_broken() -> str:
 
 def use_processes(start_method: str) -> dict[str, str]:
     """A run inside the task, with a fault of its own."""
+    from processes import Process, ProcessPool, Task
+
     tasks = [Task("dies", be_killed), Task("hangs", sleep_on, timeout=0.3), Task("fine", math.factorial, args=(5,))]
     report = Process(tasks).run(ProcessPool(2, start_method=start_method))
     return {

@@ -1,5 +1,6 @@
 """Tests that are run by several processes at a time are each run once, and every failure is told."""
 
+import mmap
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.side_by_side import is_in_share
+from support.side_by_side import alone_in_shared_memory, is_in_share
 
 TESTS = Path(__file__).parents[1]
 FEW = """
@@ -73,3 +74,34 @@ def test_side_by_side_refuses_a_name_that_changes(tmp_path: Path) -> None:
     result = run(tmp_path, few=few)
     assert result.returncode == pytest.ExitCode.USAGE_ERROR
     assert "test_few.py::test_passes[<object object at 0x" in result.stderr
+
+
+def test_side_by_side_has_shared_memory_of_its_own(tmp_path: Path) -> None:
+    """What others have in /dev/shm is not seen."""
+    if not alone_in_shared_memory():
+        pytest.skip("mounts of its own are not allowed here")
+    few = 'import os\ndef test_is_empty(): assert os.listdir("/dev/shm") == []\n'
+    path = Path(f"/dev/shm/processes-test-{os.getpid()}")
+    with open(path, "wb+") as file:
+        file.truncate(mmap.PAGESIZE)
+        with mmap.mmap(file.fileno(), mmap.PAGESIZE):  # in use, so that no tests which run beside are blamed for it
+            result = run(tmp_path, few=few)
+        path.unlink()
+    assert (result.returncode, result.stdout.count(" 1 passed")) == (0, 1), result.stdout
+
+
+def test_side_by_side_hides_test_modules_from_children(tmp_path: Path) -> None:
+    """They would import pytest for it."""
+    few = """
+import sys
+from processes import Process, ProcessPool, Task
+
+def modules():
+    return __name__, "pytest" in sys.modules
+
+def test_modules():
+    report = Process([Task("a", modules)]).run(ProcessPool(1))
+    assert report.entries["a"].result == (__name__, False)
+"""
+    result = run(tmp_path, few=few)
+    assert (result.returncode, result.stdout.count(" 1 passed")) == (0, 1), result.stdout
