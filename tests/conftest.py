@@ -10,7 +10,7 @@ import pytest
 
 from support import leaks
 from support.gate import Gate
-from support.side_by_side import is_in_share
+from support.side_by_side import is_for_this_python, is_in_share
 
 _raised = pytest.StashKey[bool]()
 
@@ -29,9 +29,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 f"A name with an address is another in each process, and so in no share: {item.nodeid}"
             )
     if share := config.getoption("share"):
-        others = [item for item in items if not is_in_share(item.nodeid, share)]
-        items[:] = [item for item in items if is_in_share(item.nodeid, share)]
+        others = [item for item in items if not (is_in_share(item.nodeid, share) and _is_for_this_python(item))]
+        left_out = set(others)
+        items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=others)
+
+
+def _is_for_this_python(item: pytest.Item) -> bool:
+    """See `is_for_this_python`; a test that takes no start method is."""
+    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+        return True
+    parameters = dict(item.callspec.params)
+    methods = [parameters.pop(name, None) for name in ("method", "way")]
+    # As the other parameters tell tests apart, and their values need not have a name.
+    indices = [(name, index) for name, index in sorted(item.callspec.indices.items()) if name in parameters]
+    return all(is_for_this_python(f"{item.originalname} {indices}", method) for method in methods)
 
 
 @pytest.hookimpl(wrapper=True)

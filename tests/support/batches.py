@@ -30,6 +30,7 @@ from processes import (
 from support import pools
 from support.faults import Zeros, be_loaded, innocent
 from support.logs import told
+from support.side_by_side import OLDEST_PYTHON
 
 #: Stands in a row's arguments for the path of a folder of its own, where its processes leave their ids.
 FOLDER = "<folder>"
@@ -39,9 +40,6 @@ DEADLINE_S = 60.0
 
 #: Innocent tasks before, between and after those of the rows.
 _INNOCENTS = 3
-
-#: The oldest Python that is supported: it runs all rows.
-_OLDEST = (3, 11)
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def died(how: str) -> Fails:
 
 def is_chosen(name: str) -> bool:
     """Whether a row is run on this Python: all on the oldest one, a tenth of them, by their names, on the others."""
-    return sys.version_info[:2] == _OLDEST or zlib.crc32(name.encode()) % 10 == 0
+    return sys.version_info[:2] == OLDEST_PYTHON or zlib.crc32(name.encode()) % 10 == 0
 
 
 class Batch:

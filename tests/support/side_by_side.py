@@ -2,7 +2,9 @@
 Runs the tests in several processes at a time: `side_by_side.py [arguments of pytest]`.
 
 Each of them runs pytest on its share of the tests. What the first one says is seen at once, what the others said when
-they have ended. Most tests wait for others, children or time-outs: there is one process more than there are processors.
+they have ended. Most tests wait for others, children or time-outs: there are two processes more than processors.
+
+On the oldest Python all tests are run; on others each test of all start methods is run by two of them.
 
 Why not by pytest-xdist: its processes have a thread more than the tests know of, and a process with threads may not
 fork, which tests of the fork start method do. Here each is a pytest like any other.
@@ -22,6 +24,11 @@ from typing import IO, NamedTuple
 
 import pytest
 
+#: That is supported.
+OLDEST_PYTHON = (3, 11)
+
+_EITHER = ("spawn", "fork")
+
 #: How long an interrupted pytest may take to tell what it knows, in seconds.
 _END_WAIT_S = 10.0
 
@@ -30,6 +37,18 @@ def is_in_share(name: str, share: str) -> bool:
     """Whether the test belongs to that share, "1/3" to "3/3": decided by its name alone, whichever are selected."""
     number, count = map(int, share.split("/"))
     return zlib.crc32(name.encode(errors="backslashreplace")) % count == number - 1
+
+
+def is_for_this_python(name: str, method: object, version: tuple[int, int] = sys.version_info[:2]) -> bool:
+    """
+    Whether a test is run by that start method on that Python.
+
+    On the oldest one it always is. On any other one start method is left out, spawn or fork: by the name of the test,
+    and the next Python leaves out the other one.
+    """
+    if version == OLDEST_PYTHON or method not in _EITHER:
+        return True
+    return _EITHER.index(method) == (zlib.crc32(name.encode(errors="backslashreplace")) + version[1]) % 2
 
 
 def alone_in_shared_memory() -> list[str]:
@@ -95,4 +114,4 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _exit)  # so that the children end
-    sys.exit(run(sys.argv[1:], len(os.sched_getaffinity(0)) + 1))
+    sys.exit(run(sys.argv[1:], len(os.sched_getaffinity(0)) + 2))

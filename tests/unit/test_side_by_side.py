@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from support.side_by_side import alone_in_shared_memory, is_in_share
+from support.pools import START_METHODS
+from support.side_by_side import alone_in_shared_memory, is_for_this_python, is_in_share
 
 TESTS = Path(__file__).parents[1]
 FEW = """
@@ -24,20 +25,20 @@ def test_fails():
 
 
 def run(folder: Path, *arguments: str, few: str = FEW) -> subprocess.CompletedProcess[str]:
-    """Run the few tests in three processes."""
+    """Run the few tests in two processes, which load no plugin: pytest's own do."""
     (folder / "conftest.py").write_text((TESTS / "conftest.py").read_text())
     (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {TESTS}\n")
     (folder / "test_few.py").write_text(few)
     script = f"import sys; sys.path.insert(0, {str(TESTS)!r}); from support.side_by_side import run"
-    command = [sys.executable, "-c", f"{script}; sys.exit(run(sys.argv[1:], 3))", *arguments]
-    env = os.environ | {"TMPDIR": str(folder)}
+    command = [sys.executable, "-c", f"{script}; sys.exit(run(sys.argv[1:], 2))", *arguments]
+    env = os.environ | {"TMPDIR": str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
 def passed(result: subprocess.CompletedProcess[str]) -> int:
     """The sum of the closing lines."""
     closing = [line.split() for line in result.stdout.splitlines() if line.startswith("=") and " in " in line]
-    assert len(closing) == 3, result.stdout + result.stderr
+    assert len(closing) == 2, result.stdout + result.stderr
     return sum(int(words[words.index("passed,") - 1]) for words in closing if "passed," in words)
 
 
@@ -48,6 +49,21 @@ def test_share_of_a_test_is_one(count: int) -> None:
     of_each = [[share for share in shares if is_in_share(f"test_{number}[ü\ud800]", share)] for number in range(200)]
     assert {len(shares) for shares in of_each} == {1}
     assert {share for [share] in of_each} == set(shares)
+
+
+def test_each_start_method_is_run_on_the_oldest_python_and_on_one_of_two_others() -> None:
+    """Of spawn and fork the next Python runs the one that was left out; of many tests both are."""
+    names = [f"test_{number}[ü\ud800]" for number in range(200)]
+    run_by = {
+        (name, minor): {method for method in (*START_METHODS, None) if is_for_this_python(name, method, (3, minor))}
+        for name in names
+        for minor in (11, 12, 13)
+    }
+    for name in names:
+        assert run_by[name, 11] == {"forkserver", "spawn", "fork", None}
+        assert run_by[name, 12] | run_by[name, 13] == {"forkserver", "spawn", "fork", None}
+        assert run_by[name, 12] & run_by[name, 13] == {"forkserver", None}
+    assert len({frozenset(run_by[name, 12]) for name in names}) == 2
 
 
 def test_side_by_side_tells_a_failure_wherever_it_was(tmp_path: Path) -> None:
