@@ -139,7 +139,7 @@ def dump(
         Exception: Whatever the value's own `__reduce__` raises, or pickle where it cannot be pickled.
     """
     if is_trivial(value):
-        return pickle.dumps(value, PROTOCOL)
+        return dump_trivial(value)
     try:
         stream = _dump_with(_PlainPickler, value, modules, inline_max, shared)
     except Exception:  # noqa: BLE001  foreign code; what is wrong with the value, cloudpickle says as well
@@ -149,6 +149,11 @@ def dump(
     ):  # A `__reduce__` that returns a global's name gets past the pickler.
         return _dump_by_value(value, modules, inline_max, shared)
     return stream
+
+
+def dump_trivial(value: object) -> bytes:
+    """Pickle a value of which `is_trivial` is known."""
+    return pickle.dumps(value, PROTOCOL)
 
 
 def try_out(value: object) -> None:

@@ -107,7 +107,7 @@ class Packer:
         both = call.args, call.kwargs
         try:
             if blob.is_trivial(both):
-                return blob.dump(both)
+                return blob.dump_trivial(both)
             return blob.dump(both, self.modules, shared=self._shared_by(call))
         except (KeyboardInterrupt, RunTerminated):
             raise

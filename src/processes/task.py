@@ -346,18 +346,15 @@ class Task:
 
     def call(self, positions: Mapping[str, int], redact: bool | tuple[str, ...] = True) -> Call:
         """What to call; `positions` maps a task's key to its place in the run, `redact` says what not to show."""
-        args, kwargs, unready = _prepared(self.args, self.kwargs)
-        injections: list[tuple[int, Injection]] = []
-        for wanted in self.dependencies if positions else ():
-            how = wanted.injection()
-            if how is not None:
-                injections.append((positions[key_of(wanted.task_name)], how))
+        args, kwargs, unready = self.args, self.kwargs, None
+        if type(args) is not tuple or type(kwargs) is not dict:
+            args, kwargs, unready = _prepared(args, kwargs)
         return Call(
             self.name,
             self.func,
             args,
             kwargs,
-            tuple(injections),
+            self._injections(positions) if self.dependencies else (),
             self.traced_vars_frame_filter,
             self.retry_on,
             self.timeout,
@@ -367,6 +364,10 @@ class Task:
             unready,
         )
 
+    def _injections(self, positions: Mapping[str, int]) -> tuple[tuple[int, Injection], ...]:
+        found = [(wanted.task_name, wanted.injection()) for wanted in self.dependencies] if positions else []
+        return tuple([(positions[key_of(name)], how) for name, how in found if how is not None])
+
     def spec(self, positions: Mapping[str, int]) -> TaskSpec:
         """
         What the scheduler needs to know.
@@ -374,6 +375,8 @@ class Task:
         Raises:
             ValueError: `retry_delay` gave no delay for some attempt.
         """
+        if self.retry_delay == 0.0 and self.retries == 0 and self.keep_result and not self.dependencies:
+            return PLAIN
         wanted: tuple[int, ...] = ()
         if positions and self.dependencies:
             wanted = tuple(dict.fromkeys(positions[key_of(dependency.task_name)] for dependency in self.dependencies))
