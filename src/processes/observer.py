@@ -107,6 +107,26 @@ class Observer:
         """Put an event behind those that wait."""
         self._events.put(event)
 
+    def tell_started(self, name: str, attempt: int, worker_pid: int | None, at: datetime) -> None:
+        """An attempt of a task has begun."""
+        self.tell(TaskStarted(name, attempt, worker_pid, at))
+
+    def tell_retried(self, name: str, attempt: int, error: str, delay: float) -> None:
+        """An attempt has failed, and another follows."""
+        self.tell(TaskRetried(name, attempt, error, delay))
+
+    def tell_finished(self, entry: TaskReportEntry) -> None:
+        """A task has come to its end."""
+        self.tell(TaskFinished(entry))
+
+    def tell_run_started(self, name: str, tasks: int, at: datetime) -> None:
+        """The run begins."""
+        self.tell(RunStarted(name, tasks, at))
+
+    def tell_run_finished(self, report: ProcessExecutionReport) -> None:
+        """The run has ended."""
+        self.tell(RunFinished(report))
+
     def start(self) -> None:
         """Begin to call."""
         self._thread = threading.Thread(target=self._call_all, name="processes-on-event", daemon=True)

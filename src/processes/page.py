@@ -34,7 +34,7 @@ from processes import system
 STACK_SIGNAL = getattr(signal, "SIGRTMIN", 34) + 19
 
 #: Slots of each kind: as many attempts as may be with a worker at a time, so that no slot is needed twice.
-SLOTS = 128
+SLOTS = 256
 
 #: Bytes of a slot. A longer message goes by the channel.
 _SLOT_SIZE = 2048

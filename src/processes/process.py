@@ -261,12 +261,11 @@ class Process:
     ) -> tuple[ProcessExecutionReport, BaseException | None]:
         """The report, and why the run broke off, if it did."""
         from processes import runner
-        from processes.observer import RunFinished, RunStarted
         from processes.run_info import info_of
 
         started_at, begun = datetime.now(UTC), monotonic()
         if observer is not None:
-            observer.tell(RunStarted(self.name, len(plan.specs), started_at))
+            observer.tell_run_started(self.name, len(plan.specs), started_at)
         outcome = runner.run(
             plan, backend, deadline=deadline, fail_fast=fail_fast, observer=observer, interrupts=interrupts
         )
@@ -279,7 +278,7 @@ class Process:
         run = info_of(started_at, seconds, *backend.way, broken, self._redact)
         report = self._report(outcome, run)
         if observer is not None and not interrupts.is_hurried:  # It may still be at an earlier event.
-            observer.tell(RunFinished(report))
+            observer.tell_run_finished(report)
             observer.start()
         return report, outcome.broken
 

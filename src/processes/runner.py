@@ -44,7 +44,6 @@ from processes.events import (
 from processes.exceptions import RemoteTaskError, RunTerminated, TaskTimeoutError
 from processes.failure import Rendered, of_error
 from processes.interrupts import Interrupts
-from processes.observer import TaskFinished, TaskRetried, TaskStarted
 from processes.record import RunFacts, TaskRecord
 from processes.redaction import redaction_of
 from processes.report import entry_of
@@ -446,15 +445,15 @@ class _Run:
             self._begun.add(attempt_id)
             placed = self._placed[attempt_id]
             when = datetime.fromtimestamp(at + self._outcome.clock_offset, UTC)
-            self._observer.tell(TaskStarted(self._plan.calls[placed.task].name, placed.number, worker_pid, when))
+            self._observer.tell_started(self._plan.calls[placed.task].name, placed.number, worker_pid, when)
 
     def _tell_retried(self, command: RetryTask) -> None:
         failed = self._records[command.task].last_failure
         if self._observer is not None and failed is not None:
             error = f"{failed.failure.exception_type}: {failed.failure.exception}"
             name = self._plan.calls[command.task].name
-            self._observer.tell(TaskRetried(name, command.number, error, command.delay))
+            self._observer.tell_retried(name, command.number, error, command.delay)
 
     def _tell_finished(self, task: int) -> None:
         if self._observer is not None:
-            self._observer.tell(TaskFinished(entry_of(self._records[task])))
+            self._observer.tell_finished(entry_of(self._records[task]))

@@ -86,8 +86,8 @@ _LOOK_FIRST_S = 0.002
 #: So much work, in seconds, is put into a channel at a time: several round trips, well below LOOK_AFTER_S.
 _QUEUED_S = 0.004
 
-#: And so many attempts at most: with fewer, parent and worker wake each other more often (at 64, 5 % fewer no-ops).
-_DEPTH_MAX = 128
+#: And so many attempts at most: with fewer, parent and worker wake each other more often (at 64, 7 % fewer no-ops).
+_DEPTH_MAX = 256
 
 #: Attempts shorter than this, in seconds, fill one channel before the next: dispatching them takes longer than running
 #: them, and every worker more that is woken for them takes the parent's CPU (on 2 CPUs 8,000 tasks a second spread,
