@@ -3,8 +3,10 @@
 import faulthandler
 import gc
 import re
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
+from types import FrameType
 
 import pytest
 
@@ -18,6 +20,21 @@ _raised = pytest.StashKey[bool]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--share", metavar="K/N", help="run the K-th of N shares of the tests")
     parser.addoption("--thorough", action="store_true", help="storms and chaos at full size")
+
+
+def pytest_configure() -> None:
+    """
+    See to it that programs which tests start can be interrupted, also where `nohup` or a shell's `&` started this one.
+
+    An ignored signal stays ignored in a program that is started; one with a handler gets its default there.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _do_nothing)
+
+
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """Go on, as one does that ignores a signal."""
 
 
 @pytest.hookimpl(tryfirst=True)  # Other selections, made in every share, choose from what it has.
