@@ -24,13 +24,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure() -> None:
     """
-    See to it that programs which tests start can be interrupted, also where `nohup` or a shell's `&` started this one.
+    See to it that tests and the programs they start can be interrupted, also under `nohup` or started by a shell's `&`.
 
     An ignored signal stays ignored in a program that is started; one with a handler gets its default there.
     """
-    for number in (signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, _do_nothing)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _do_nothing)
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:
