@@ -202,6 +202,7 @@ class Task:
             OSError: The logfile cannot be opened.
         """
         self._logger: logging.Logger | None = None
+        self._is_detached = False  # the logger, if it is made yet, is to have no handlers
         self.name: str = _checked_name(name)
         self.func = func
         self.args = args
@@ -320,7 +321,8 @@ class Task:
         """The task's own logger; handlers put on it receive the task's records, from child processes too."""
         if self._logger is None:
             self._logger = logs.TaskLogger(self.name)
-            self._logger.addHandler(_NO_FILE if self._file is None else self._file)
+            if not self._is_detached:
+                self._logger.addHandler(_NO_FILE if self._file is None else self._file)
         return self._logger
 
     @logger.setter
@@ -333,8 +335,13 @@ class Task:
 
     def close_handlers(self) -> None:
         """Close and detach every handler of `logger`; a later run opens the logfile anew."""
-        for handler in list(self.logger.handlers):
-            self.logger.removeHandler(handler)
+        if self._logger is None:  # Most tasks have none to the end: it is made when somebody asks for it.
+            self._is_detached = True
+            if self._file is not None:
+                self._file.close()
+            return
+        for handler in list(self._logger.handlers):
+            self._logger.removeHandler(handler)
             handler.close()
 
     def listening_logger(self, application_listens: bool) -> logging.Logger | None:
