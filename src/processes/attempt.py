@@ -74,13 +74,13 @@ def bind(
     """
     if not injected:
         return args, kwargs
-    bound = dict(kwargs)
+    places, names = list(args), dict(kwargs)
     for (positional, keyword), value in injected:
         if positional:
-            args = (*args, value)
+            places.append(value)
         if keyword is not None:
-            bound[keyword] = value
-    return args, bound
+            names[keyword] = value
+    return tuple(places), names
 
 
 def call(function: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> object:
