@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 
 def key_of(name: str) -> str:
-    """What two names share when they mean the same task."""
-    return name.casefold()
+    """What two names share when they mean the same task: mostly the name itself, which is in memory already."""
+    key = name.casefold()
+    return name if key == name else key
 
 
 def check_dependencies(dependencies: Mapping[str, Collection[str]], name: Callable[[str], str]) -> None:

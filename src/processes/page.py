@@ -60,6 +60,7 @@ _TOLD = 5  # the cell that counts outcomes
 _CUT_OFF = 6  # the cell that says that nothing can come by the channel any more
 _WRITTEN = 7  # the cell that says how many bytes of records have been written to the ring in all
 _READ = 8  # the cell that says how many of them the parent has read
+_PATIENT = 9  # the cell by which the parent says that outcomes need not be told at once
 
 _RECORD = struct.Struct("<QII")  # attempt id, length and checksum of a record
 _GAP = 2**32 - 1  # in the place of a length: the next record is at the ring's beginning
@@ -190,6 +191,15 @@ class Page:
         self._view[at : at + len(message)] = message
         self._cells[_TOLD] = number + 1
         return number + 1
+
+    @property
+    def is_patient(self) -> bool:
+        """Whether the parent looks for outcomes by itself, every now and then."""
+        return bool(self._cells[_PATIENT])
+
+    @is_patient.setter
+    def is_patient(self, is_patient: bool) -> None:
+        self._cells[_PATIENT] = is_patient
 
     def outcomes(self, first: int, end: int) -> Iterator[bytes]:
         """

@@ -74,6 +74,10 @@ if not TYPE_CHECKING:  # or a checker would take any name for one of this module
 _NO_FILE = logging.NullHandler()
 
 
+#: How most results enter a call.
+_BY_POSITION = Injection(True, None)
+
+
 class TaskDependency:
     """
     A task waits for another, and may take its result.
@@ -115,7 +119,7 @@ class TaskDependency:
                 "use_result_as_additional_kwargs=True",
                 stacklevel=2,
             )
-        self.task_name: str = task_name.lower()
+        self.task_name: str = _in_lower_case(task_name)
         self.use_result_as_additional_args = use_result_as_additional_args
         self.use_result_as_additional_kwargs = use_result_as_additional_kwargs
         self.additional_kwarg_name = additional_kwarg_name
@@ -145,7 +149,7 @@ class TaskDependency:
         keyword = self.additional_kwarg_name if self.use_result_as_additional_kwargs else None
         if not self.use_result_as_additional_args and keyword is None:
             return None
-        return Injection(self.use_result_as_additional_args, keyword)
+        return _BY_POSITION if keyword is None else Injection(self.use_result_as_additional_args, keyword)
 
 
 class Task:
@@ -445,7 +449,13 @@ def _checked_name(name: object) -> str:
     if not isinstance(name, str):
         msg = f"name must be str. Got {type(name)}"
         raise TypeError(msg)
-    return name.lower()
+    return _in_lower_case(name)
+
+
+def _in_lower_case(name: str) -> str:
+    """The name itself where it is: a batch has a hundred thousand of them."""
+    lower = name.lower()
+    return name if lower == name else lower
 
 
 def _check_characters(name: str) -> None:

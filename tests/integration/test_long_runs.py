@@ -9,6 +9,11 @@ from typing import NamedTuple
 import pytest
 
 from processes import Process, Task
+from processes.backends.base import Backend
+from processes.child import Child
+from processes.record import TaskRecord
+from processes.runner import Plan
+from processes.scheduler import Scheduler
 from support.pools import every_method, pool, run
 
 #: Of no-ops. Each leaves less than an object, or these would show.
@@ -72,3 +77,14 @@ def test_batches_on_one_process_leave_nothing(mode: str | None, monkeypatch: pyt
         held.append(held_here())
     assert held[-1][:-1] == held[2][:-1]
     assert held[-1].objects - held[2].objects < OBJECTS_MAX
+
+
+@pytest.mark.parametrize("parallel", [None, "threads", "processes"])
+def test_report_keeps_nothing_of_the_run_but_its_records(parallel: str | None) -> None:
+    """Neither what was made for each task before the run, nor whatever ran them: a report may live long."""
+    report = Process([Task(f"task-{number}", divmod, args=(number, 1)) for number in range(5)]).run(parallel)
+    gc.collect()
+    kept = {type(each) for each in gc.get_objects() if type(each).__module__.startswith("processes.")}
+    assert TaskRecord in kept
+    assert {kind.__name__ for kind in kept if issubclass(kind, (Backend, Child, Plan, Scheduler))} == set()
+    assert [entry.result for entry in report.entries.values()] == [(number, 0) for number in range(5)]

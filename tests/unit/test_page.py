@@ -118,6 +118,15 @@ def test_page_tells_of_a_worker_that_is_cut_off(sides: Sides) -> None:
     assert parent.is_cut_off
 
 
+def test_page_tells_the_worker_whether_the_parent_is_patient(sides: Sides) -> None:
+    """At first it is not."""
+    parent, worker = sides
+    assert not worker.is_patient
+    for is_patient in (True, False):
+        parent.is_patient = is_patient
+        assert worker.is_patient is is_patient
+
+
 @pytest.mark.parametrize("at", [0, 3, 8, 12, 16, 20])
 def test_page_does_not_take_a_damaged_outcome(page_fd: int, sides: Sides, at: int) -> None:
     """Number, length, checksum or message: a task may write anywhere in its memory."""

@@ -105,8 +105,9 @@ class Backend(abc.ABC):
                 which fails of it, or pickling before the run, which `open` then leaves.
         """
 
-    def fetch(self, handle: object) -> object:
-        """The object behind a result's handle; also after `close`."""
+    @staticmethod
+    def fetch(handle: object) -> object:
+        """The object behind a result's handle. A report keeps this function, and nothing of the run beside it."""
         return handle
 
     def release(self, handle: object) -> None:  # noqa: B027  nothing to do is a sound default

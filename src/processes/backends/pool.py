@@ -301,6 +301,7 @@ class PoolBackend(Backend):
         self._false_starts = 0  # children in a row that died before they ended an attempt: see _FALSE_STARTS_MAX
         self._poll = select.epoll()
         self._is_woken = False  # `wait` is to return, with or without events
+        self._is_patient = False  # what the pages of all children say
         self._is_pickling = False  # before the run: an interrupt ends it at once
         self._readers: dict[int, Callable[[], None]] = {}  # {descriptor: what to do when it is readable}
         self._events: list[BackendEvent] = []
@@ -440,6 +441,7 @@ class PoolBackend(Backend):
         for child_id in self._grown and list(self._grown):
             self._retire_grown(child_id)
         self._send_placed()
+        self._be_patient()
         while not self._events:
             now = monotonic()
             next_at = self._next_check(until)
@@ -467,7 +469,8 @@ class PoolBackend(Backend):
             self.wakeup.drain()
         self._is_woken = True
 
-    def fetch(self, handle: object) -> object:
+    @staticmethod
+    def fetch(handle: object) -> object:
         """Unpickle a result, in the reader's thread."""
         return blob.load(handle)  # type: ignore[arg-type]  # a handle of ours is a Value
 
@@ -711,6 +714,7 @@ class PoolBackend(Backend):
             return None
         self._next_child += 1
         self._children[child.id] = child
+        child.page.is_patient = self._is_patient
         self._watch(child.channel.fileno(), lambda: self._read_child(child))
         self._ask_for(child)
         return child
@@ -767,6 +771,17 @@ class PoolBackend(Backend):
             if child.outbox:
                 self._poll.modify(child.channel.fileno(), select.EPOLLIN | select.EPOLLOUT)
         self._unsent.clear()
+
+    def _be_patient(self) -> None:
+        """Have outcomes told at once only while a worker has nothing to do: what they make ready may be for it."""
+        is_patient = sum(bool(child.inflight) for child in self._children.values()) >= self._max_workers
+        if is_patient == self._is_patient:
+            return
+        self._is_patient = is_patient
+        for child in list(self._children.values()):
+            child.page.is_patient = is_patient
+            if not is_patient:
+                self._drain(child)
 
     def _expect(self, child: Child, head: Placed, since: float) -> None:
         """Look at the child soon after its first attempt, which began at `since` at the earliest."""
