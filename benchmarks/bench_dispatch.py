@@ -15,16 +15,19 @@ wrong or a sample gave none.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import dispatch_cases as cases
 import dispatch_work
-from harness import MIB, Bench, Case, Figures, Series, Spread, empty, figures_of, peak_text, ratios
+import value_cases
+from harness import MIB, Bench, Case, Figures, Series, Spread, empty, figures_of, peak_text, ratios, verdict
+from peer_pools import WORKERS
+from value_work import ARRAY
 
 #: Thresholds, on the medians.
 NOOP_RATIO_MIN = 3.0
@@ -33,7 +36,9 @@ ARRAY_RATIO_MAX = 3.0
 #: Edges of each task in the graph with dependencies.
 EDGES = 4
 
-OURS, EXECUTOR, POOL = "ours, cold", "ProcessPoolExecutor.submit, warm", "Pool.apply_async, warm"
+OURS, EXECUTOR, POOL = "ours, cold", "ProcessPoolExecutor.submit", "Pool.apply_async"
+
+ARRAY_BYTES = 64 * MIB
 
 
 @dataclass(frozen=True)
@@ -54,14 +59,14 @@ QUICK = Sizes(noops=3_000, busy=300, built=(2_000, 10_000), linked=2_000, chain=
 
 def compare(bench: Bench, what: str, work: Callable[[int], int], count: int, repeats: int) -> Spread | None:
     """Ours beside the peers on `count` tasks; returns ours / ProcessPoolExecutor in tasks a second."""
-    print(f"\n{what}: {count:,} tasks, {cases.WORKERS} workers, end to end, tasks a second")
-    runs = {OURS: cases.run_ours, EXECUTOR: cases.run_executor, POOL: cases.run_pool}
+    print(f"\n{what}: {count:,} tasks, {WORKERS} workers, end to end, tasks a second")
+    runs = {OURS: cases.run_ours, **{name: partial(cases.run_peer, name) for name in (EXECUTOR, POOL)}}
     series = bench.alternate([Case(f"{what}: {name}", run, (work, count)) for name, run in runs.items()], repeats)
     for name, samples in zip(runs, series.values(), strict=True):
         rates = [count / seconds for seconds in figures_of(samples, "seconds")]
         text = Spread.of(rates).text() if rates else "no sample"
         if work is dispatch_work.busy and rates:
-            shares = Spread.of(rate * dispatch_work.BUSY_S / cases.WORKERS for rate in rates)
+            shares = Spread.of(rate * dispatch_work.BUSY_S / WORKERS for rate in rates)
             text += f"   useful CPU {shares.text('.1f', 100)} %"
         print(f"  {name:34} {text}   peak {peak_text(samples)}")
     ours, executor, pool = series.values()
@@ -98,29 +103,24 @@ def scale(bench: Bench, what: str, run: Callable[..., Figures], n: int, *more: i
 
 def hand_over(bench: Bench, repeats: int) -> Spread | None:
     """The array from child to child; returns its time over that of the memfd write."""
-    size = f"{cases.ARRAY_BYTES // MIB} MB"
+    size = f"{ARRAY_BYTES // MIB} MB"
     print(f"\nnumpy array of {size}, from before pickling in one child to every page touched in another")
-    if importlib.util.find_spec("numpy") is None:
-        print("  not measured: there is no numpy here")
-        return None
-    samples = bench.alternate([Case("array", cases.hand_over_array)], repeats)["array"]
+    samples = bench.alternate([Case("array", value_cases.hand_over, (ARRAY, ARRAY_BYTES))], repeats)["array"]
     if not samples:
         print("  no sample")
         return None
-    for name, figure in (("child to child", "hop"), ("write into a fresh memfd", "write")):
+    for name, figure in (("child to child", "seconds"), ("write into a fresh memfd", "write")):
         print(f"  {name:34} {Spread.of(figures_of(samples, figure)).text('.1f', 1000)} ms")
-    ratio = Spread.of(figures_of(samples, "ratio"))
+    ratio = Spread.of(figures_of(samples, "of write"))
     print(f"  {'child to child / write':34} {ratio.text('.2f')} x")
-    growth = Spread.of(figures_of(samples, "parent_growth"))
+    growth = Spread.of(figures_of(samples, "parent growth"))
     print(f"  {'growth of the parent (VmHWM)':34} {growth.text('.1f', 1 / MIB)} MiB", flush=True)
     return ratio
 
 
-def verdict(what: str, measured: Spread | None, *, is_met: bool) -> str:
-    """One threshold's line."""
-    if measured is None:
-        return f"missed  {what}: not measured"
-    return f"{'met' if is_met else 'missed':7} {what}: {measured.median:.2f} x"
+def ratio_verdict(what: str, measured: Spread | None, *, is_met: bool) -> str:
+    """The line of a threshold for a ratio."""
+    return verdict(f"{what}: " + ("not measured" if measured is None else f"{measured.median:.2f} x"), is_met=is_met)
 
 
 def measure(bench: Bench, sizes: Sizes) -> list[str]:
@@ -140,13 +140,13 @@ def measure(bench: Bench, sizes: Sizes) -> list[str]:
     scale(bench, "independent, start included", cases.run_noops, sizes.noops, repeats=sizes.repeats)
     array = hand_over(bench, sizes.repeats)
     return [
-        verdict(
+        ratio_verdict(
             f"no-ops at least {NOOP_RATIO_MIN:.0f} x ProcessPoolExecutor.submit",
             noops,
             is_met=noops is not None and noops.median >= NOOP_RATIO_MIN,
         ),
-        verdict(
-            f"{cases.ARRAY_BYTES // MIB} MB array within {ARRAY_RATIO_MAX:.0f} x of the memfd write",
+        ratio_verdict(
+            f"{ARRAY_BYTES // MIB} MB array within {ARRAY_RATIO_MAX:.0f} x of the memfd write",
             array,
             is_met=array is not None and array.median <= ARRAY_RATIO_MAX,
         ),

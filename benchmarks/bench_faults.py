@@ -42,7 +42,14 @@ LIMIT_S = 15.0
 EXIT_S, LEFT_S = 5.0, 2.0
 
 #: Distributions of the systems that are not in the standard library.
-DISTRIBUTIONS = {"processes": "processes", "loky": "loky", "joblib": "joblib", "pebble": "Pebble", "mpire": "mpire"}
+DISTRIBUTIONS = {
+    "processes": "processes",
+    "loky": "loky",
+    "joblib": "joblib",
+    "pebble": "Pebble",
+    "mpire": "mpire",
+    "distributed": "distributed",
+}
 
 _MARK = "PROCESSES_BENCH_FAULTS"
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import long_cases as cases
-from harness import Bench, Case, Figures
+from harness import Bench, Case, Figures, verdict
 
 #: How long all batches of one kind may take, in seconds: a million no-ops take less than a minute on a quiet machine.
 TIMEOUT_S = 1200.0
@@ -78,11 +78,6 @@ def verdicts(kind: Batches, role: str, figures: Figures) -> list[str]:
         verdict(f"{kind.what}: {role} {memory:.2f} bytes a task, below {MEMORY_MAX:g}", is_met=memory < MEMORY_MAX),
         verdict(f"{kind.what}: {role} {told} more than before", is_met=max(left.values()) <= 0),
     ]
-
-
-def verdict(what: str, *, is_met: bool) -> str:
-    """One threshold's line."""
-    return f"{'met' if is_met else 'missed':7} {what}"
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import scale_cases as cases
-from harness import Bench, Case, Figures, Series, Spread, figures_of, ratios
+from harness import Bench, Case, Figures, Series, Spread, figures_of, ratios, verdict
 
 #: Thresholds, on the medians. Between 2 and 4, and what the clock of a busy machine may add to a batch.
 GROWTH_MAX = 3.0
@@ -169,11 +169,6 @@ def _measure_batches(bench: Bench, libraries: list[Library], sizes: Sizes) -> li
             if library.python is None and series:
                 verdicts += batch_verdicts(func.__name__, series[0].figures)
     return verdicts
-
-
-def verdict(what: str, *, is_met: bool) -> str:
-    """One threshold's line."""
-    return f"{'met' if is_met else 'missed':7} {what}"
 
 
 def growth_verdict(growth: Growth, found: list[float]) -> str:

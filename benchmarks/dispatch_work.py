@@ -1,6 +1,6 @@
 """
-What the tasks of bench_dispatch.py do. A module of its own, which imports next to nothing: children load it when they
-start, and what a benchmark needs beside would be charged to them.
+What the tasks of bench_dispatch.py and bench_peers.py do. A module of its own, which imports next to nothing: children
+load it when they start, and what a benchmark needs beside would be charged to them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,28 @@ def noop(number: int) -> int:
 
 
 def busy(number: int) -> int:
-    """Compute for BUSY_S of this thread's own CPU time: waiting for a CPU is not work."""
-    until = time.thread_time() + BUSY_S
+    """Compute for BUSY_S."""
+    compute(BUSY_S)
+    return number
+
+
+def busy_longer(number: int) -> int:
+    """Compute for ten times BUSY_S."""
+    compute(10 * BUSY_S)
+    return number
+
+
+def busy_until(seconds: float) -> float:
+    """Compute for so long; returns when it ended, CLOCK_MONOTONIC, in seconds."""
+    compute(seconds)
+    return time.monotonic()
+
+
+def compute(seconds: float) -> None:
+    """For so long of this thread's own CPU time: waiting for a CPU is not work."""
+    until = time.thread_time() + seconds
     while time.thread_time() < until:
         pass
-    return number
 
 
 def count_on(previous: int = 0) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -170,6 +171,18 @@ def peak_text(series: Series) -> str:
     """Highest peak of the samples, in MiB."""
     peaks = [sample.peak_memory for sample in series.values() if sample.peak_memory is not None]
     return f"{max(peaks) / MIB:,.0f} MiB" if peaks else "not known"
+
+
+def peak_bytes() -> int:
+    """Highest resident memory of this process so far. Source: VmHWM in /proc/self/status, in KiB, proc(5)."""
+    found = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
+    assert found, "this kernel does not tell VmHWM"
+    return int(found[1]) * 1024
+
+
+def verdict(what: str, *, is_met: bool) -> str:
+    """One threshold's line."""
+    return f"{'met' if is_met else 'missed':7} {what}"
 
 
 def machine() -> dict[str, object]:
