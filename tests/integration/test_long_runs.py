@@ -79,12 +79,18 @@ def test_batches_on_one_process_leave_nothing(mode: str | None, monkeypatch: pyt
     assert held[-1].objects - held[2].objects < OBJECTS_MAX
 
 
+def instances_of(*kinds: type) -> int:
+    """How many there are in this process."""
+    gc.collect()
+    return sum(issubclass(type(each), kinds) for each in gc.get_objects())
+
+
 @pytest.mark.parametrize("parallel", [None, "threads", "processes"])
 def test_report_keeps_nothing_of_the_run_but_its_records(parallel: str | None) -> None:
     """Neither what was made for each task before the run, nor whatever ran them: a report may live long."""
+    made_for_a_run = Backend, Child, Plan, Scheduler
+    before, records = instances_of(*made_for_a_run), instances_of(TaskRecord)
     report = Process([Task(f"task-{number}", divmod, args=(number, 1)) for number in range(5)]).run(parallel)
-    gc.collect()
-    kept = {type(each) for each in gc.get_objects() if type(each).__module__.startswith("processes.")}
-    assert TaskRecord in kept
-    assert {kind.__name__ for kind in kept if issubclass(kind, (Backend, Child, Plan, Scheduler))} == set()
+    assert instances_of(*made_for_a_run) == before
+    assert instances_of(TaskRecord) == records + 5
     assert [entry.result for entry in report.entries.values()] == [(number, 0) for number in range(5)]
