@@ -86,8 +86,8 @@ _LOOK_FIRST_S = 0.002
 #: So much work, in seconds, is put into a channel at a time: several round trips, well below LOOK_AFTER_S.
 _QUEUED_S = 0.004
 
-#: Behind an attempt up to this length, in seconds, the next one waits all the same, so that its worker does not wait for
-#: the parent; but no longer than 1.5 of that length, or LOOK_AFTER_S where another worker has nothing to do.
+#: Behind an attempt up to this length, in seconds, the next one waits all the same, so that its worker need not wait;
+#: but no longer than 1.5 of that length, or LOOK_AFTER_S where another worker has nothing to do.
 _BEHIND_BELOW_S = 0.012
 
 #: And so many attempts at most: with fewer, parent and worker wake each other more often (at 64, 7 % fewer no-ops).
