@@ -44,7 +44,7 @@ class Batches:
 
 FULL = (
     Batches("a Process for each batch", cases.batches_of_their_own, 50, 20_000),
-    Batches("all batches on one Process", cases.batches_of_one_process, 10, 20_000),
+    Batches("all batches on one Process", cases.batches_of_one_process, 20, 20_000),
 )
 QUICK = tuple(Batches(kind.what, kind.func, 4, 1_000) for kind in FULL)
 
