@@ -27,6 +27,7 @@ wrong or a sample gave none.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import statistics
 import sys
 import time
@@ -64,6 +65,9 @@ OPTION_MAX = 0.10
 
 #: Dask takes milliseconds for a call: it has a fraction of them.
 _SLOW = {DASK: 20}
+
+#: Modules that the cases import.
+NEEDED = ("numpy", "pandas", "pyarrow", "loky", "joblib", "pebble", "mpire", "distributed")
 
 #: Those that are given calls one by one.
 ONE_BY_ONE = (SUBMIT, APPLY, LOKY, JOBLIB, PEBBLE, MPIRE)
@@ -483,6 +487,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     found = parser.parse_args(arguments)
     if found.repeats is not None and found.repeats < 1:
         parser.error("--repeats must be at least 1")
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        parser.error(f"not here: {', '.join(missing)}; `tox run -e bench-peers` has them")
     return found
 
 
