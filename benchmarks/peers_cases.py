@@ -10,8 +10,6 @@ import logging
 import os
 import tempfile
 import time
-from functools import partial
-from itertools import starmap
 from pathlib import Path
 
 from dispatch_cases import TASK_TIMEOUT_S, check_results, read_results
@@ -19,7 +17,7 @@ from dispatch_work import busy_until, count_on, noop
 from harness import Figures, peak_bytes
 from peer_pools import PEERS, WORKERS, dask_client
 
-from processes import Process, Task, TaskDependency
+from processes import Process, ProcessPool, Task, TaskDependency
 
 # ---- graphs ----------------------------------------------------------------------------------------------------------
 
@@ -30,7 +28,7 @@ GRAPHS = ("independent", "chain", "diamonds", "fan-in")
 
 
 def _tasks(graph: str, count: int) -> list[Task]:
-    """Tasks that count how many paths lead to them, each from the results of those that it waits for."""
+    """Tasks that find how long the longest path to them is, each from the results of those that it waits for."""
     names = [f"task-{number}" for number in range(count)]
     sources: list[list[int]]
     if graph == "independent":
@@ -48,7 +46,7 @@ def _tasks(graph: str, count: int) -> list[Task]:
     return [
         Task(
             name,
-            _at_most,
+            longest,
             timeout=TASK_TIMEOUT_S,
             dependencies=[TaskDependency(names[source], use_result_as_additional_args=True) for source in taken],
         )
@@ -56,9 +54,9 @@ def _tasks(graph: str, count: int) -> list[Task]:
     ]
 
 
-def _at_most(*counts: int) -> int:
-    """One more than the largest: how long the longest path is that leads here; at most the length of the graph."""
-    return max(counts, default=0) + 1
+def longest(*lengths: int) -> int:
+    """How many tasks the longest path to this one has, itself included."""
+    return max(lengths, default=0) + 1
 
 
 def graph(shape: str, count: int) -> Figures:
@@ -157,22 +155,17 @@ def fairness(system: str | None, count: int, long_s: float, short_s: float) -> F
     it. `system` is a peer's, None for this library.
     """
     seconds = [long_s, *[short_s] * count]
-    work = busy_until
-    started = time.perf_counter()
     if system is None:
-        tasks = list(starmap(partial(_timed_task, work), enumerate(seconds)))
-        results = read_results(Process(tasks).run(parallel="processes", max_workers=WORKERS))
+        started = time.perf_counter()
+        report = Process(Task.map("task", busy_until, seconds, timeout=TASK_TIMEOUT_S)).run(ProcessPool(WORKERS))
+        results = read_results(report)
         took = time.perf_counter() - started
     else:
         with PEERS[system]() as run:
             started = time.perf_counter()
-            results = run(work, seconds)
+            results = run(busy_until, seconds)
             took = time.perf_counter() - started
     ends = results[1:]
     assert len(ends) == count, "results are missing"
     held = max(earlier - later for earlier, later in zip(ends, ends[APART:], strict=False))
     return {"seconds": took, "of ideal": took / max(long_s, sum(seconds) / WORKERS), "held back": max(held, 0.0)}
-
-
-def _timed_task(work: object, number: int, seconds: float) -> Task:
-    return Task(f"task-{number}", work, args=(seconds,), timeout=TASK_TIMEOUT_S)
