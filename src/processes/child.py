@@ -32,6 +32,12 @@ _STOP_WAIT_S = 0.050
 #: How long the stacks of a process are waited for, in seconds, before it is killed without.
 STACK_WAIT_S = 0.010
 
+#: How faulthandler ends: with a module's frame, or where there are too many frames or threads.
+_STACKS_ENDS = ("in <module>\n", "...\n")
+
+#: So often nothing may have come since the last look until what has come is taken for all.
+_QUIET_LOOKS = 8
+
 
 class Placed:
     """An attempt that was placed with a child."""
@@ -206,22 +212,27 @@ class Child:
         """Undo `stop`."""
         self.signal(signal.SIGCONT)
 
-    def stacks(self) -> str:
+    def stacks(self, *, may_end_anywhere: bool) -> str:
         """
         Ask the process for its Python stacks, and wait a moment for them: "" where it does not answer.
 
         It answers also while C code holds the GIL, but not where it blocks all signals. If it was stopped it goes on.
+
+        Args:
+            may_end_anywhere: Its main thread need not have begun in a module, as that of an interpreter of ours has.
         """
         before = Page.stacks(self._page_fd)
         if not self.signal(STACK_SIGNAL):
             return ""
         self.go_on()  # One that was stopped first runs the signal's handler, before anything else.
         limit = time.monotonic() + STACK_WAIT_S
-        found = before
+        found, quiet = before, 0
         while time.monotonic() < limit:
             time.sleep(0.0003)
             now = Page.stacks(self._page_fd)
-            if len(now) > len(before) and now == found:  # Nothing has come since the last look: it is all.
+            quiet = quiet + 1 if len(now) > len(before) and now == found else 0
+            # The main thread stands last, its first frame at the end; before that, the writer waits for a CPU.
+            if quiet and (now.endswith(_STACKS_ENDS) or (may_end_anywhere and quiet >= _QUIET_LOOKS)):
                 break
             found = now
         return found[len(before) :]

@@ -1175,7 +1175,7 @@ class PoolBackend(Backend):
         self._take_back(child)
         child.order = (attempt_id, error)
         if is_running and placed.sure is None:
-            child.stacks_then = child.stacks()
+            child.stacks_then = child.stacks(may_end_anywhere=self._method == "fork")
         child.kill()
 
     # ---- ends --------------------------------------------------------------------------------------------------------
