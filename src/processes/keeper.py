@@ -1,10 +1,10 @@
 """
 The process that starts, reaps and buries the workers of one run.
 
-Runs in a process of its own; `launch` is the parent's way to it. It is single-threaded and does nothing but wait, so it
-can always fork. It is the workers' parent and a subreaper: whatever a dead worker leaves behind (children, daemons that
-forked twice) becomes the keeper's child and is killed. It watches its own parent through a pidfd and its end of a
-socket: when either tells that the parent is gone, every worker dies, then the keeper.
+Runs in a process of its own, which `launch` starts. It is single-threaded and does nothing but wait, so it can always
+fork. It is the workers' parent and a subreaper: whatever a dead worker leaves behind (children, daemons that forked
+twice) becomes the keeper's child and is killed. It watches its own parent through a pidfd and its end of a socket: when
+either tells that the parent is gone, every worker dies, then the keeper.
 
 A worker is started by fork (`forkserver`: of this clean interpreter, which has imported the modules of the run's
 functions; `fork`: of a copy of the caller) or by exec (`spawn`). Neither runs the user's `__main__` again.
@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import pickle
 import select
 import signal
 import socket
@@ -29,147 +28,18 @@ from processes import system, usage, wire, worker
 from processes.page import Page
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Sequence
 
     from processes.wire import Channel, Setup
-
-#: Run by `python -c`: sys.path comes first, since this package may only be found by the parent's.
-_BOOT = (
-    "import os, pickle, sys; fd = int(sys.argv[1]); "
-    "boot = pickle.loads(os.pread(fd, os.fstat(fd).st_size, 0)); sys.path[:] = boot[0]; "
-    "import processes.keeper as keeper; keeper.boot(boot[1], boot[2], [fd, *map(int, sys.argv[2:])])"
-)
 
 #: How long burying one worker's orphans may hold up everything else, in seconds: a process in uninterruptible sleep
 #: dies when its disk answers, and is reaped then. A resource tracker may have been started a moment before, and take a
 #: while to load on a busy machine.
 _BURIAL_S = 1.5
 
-#: How long a keeper may take to end once it was let go, in seconds; one that was stopped, or is swapped out, is killed.
-_END_S = 10.0
-
 #: How long threads that were ended may still be seen, in seconds: who waits for one goes on before the kernel has
 #: forgotten it.
 _THREADS_END_S = 0.1
-
-
-class KeeperLink:
-    """The keeper as its parent sees it."""
-
-    def __init__(self, channel: Channel, pid: int, popen: subprocess.Popen[bytes] | None) -> None:
-        """Hold what `launch` made."""
-        self.channel = channel
-        self.pid = pid
-        self._popen = popen
-        self.pidfd = system.open_process(pid)
-        #: Readable once the process is gone. Where no pidfd tells, the channel's end does, and of messages as well.
-        self.end = self.pidfd if system.tells_end(self.pidfd) else os.dup(channel.fileno())
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the process is gone."""
-        return system.ends_within(self.pidfd, 0.0)
-
-    def close(self, *, kill: bool = False) -> None:
-        """Let go of the keeper, which then kills all workers and ends; returns when it has."""
-        with contextlib.suppress(OSError):  # It has ended by itself.
-            # To close it is not enough: what the program has forked during the run has this end too.
-            self.channel.socket.shutdown(socket.SHUT_RDWR)
-        self.channel.close()
-        if self.end != self.pidfd:
-            os.close(self.end)  # As it holds the channel open.
-        if kill or not system.ends_within(self.pidfd, _END_S):
-            with contextlib.suppress(ProcessLookupError):
-                system.send_signal(self.pidfd, signal.SIGKILL)
-        if self._popen is not None:
-            self._popen.wait()
-        else:
-            with contextlib.suppress(ChildProcessError):  # SIGCHLD is ignored: the kernel has reaped it.
-                os.waitpid(self.pid, 0)
-        os.close(self.pidfd)
-
-
-def launch(setup: Setup, environment: dict[str, str]) -> KeeperLink:
-    """
-    Start a keeper.
-
-    Raises:
-        OSError: The system refuses: no process, no descriptor.
-    """
-    mine, theirs = wire.channel_pair()
-    try:
-        if setup.start_method == "fork":
-            pid, popen = _fork_keeper(setup, mine, theirs), None
-        else:
-            popen = _exec_keeper(setup, theirs, environment)
-            pid = popen.pid
-    except BaseException:
-        mine.close()
-        raise
-    finally:
-        theirs.close()
-    return KeeperLink(mine, pid, popen)
-
-
-def _fork_keeper(setup: Setup, mine: Channel, theirs: Channel) -> int:
-    for stream in (sys.stdout, sys.stderr):  # What waits in a buffer would be written twice.
-        with contextlib.suppress(Exception):
-            stream.flush()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            mine.close()
-            os.setsid()
-            _no_input()
-            _serve(theirs, setup)
-        finally:
-            os._exit(1)
-    return pid
-
-
-def _no_input() -> None:
-    """Children must not read what was typed for the parent."""
-    devnull = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(devnull, 0)
-    os.close(devnull)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  open for the life of the process
-
-
-def _exec_keeper(setup: Setup, theirs: Channel, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    import subprocess
-
-    boot = _boot_file(setup, "keeper")
-    try:
-        kept = [boot, theirs.fileno(), setup.startup_stderr, setup.real_stderr]
-        return subprocess.Popen(
-            [*setup.interpreter, "-c", _BOOT, str(boot), str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            stderr=setup.startup_stderr,
-            pass_fds=kept,
-            start_new_session=True,
-            env=environment,
-        )
-    finally:
-        os.close(boot)
-
-
-def interpreter() -> list[str]:
-    """This interpreter with this one's flags (-X, -W, -O, ...). Subprocess knows them for multiprocessing's use."""
-    import subprocess
-
-    return [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
-
-
-def _boot_file(setup: Setup, role: str) -> int:
-    fd = system.memory_file("boot")
-    data = memoryview(pickle.dumps((setup.sys_path, role, tuple(setup))))
-    while data:
-        data = data[os.write(fd, data) :]
-    return fd
-
-
-# ---- in the keeper ---------------------------------------------------------------------------------------------------
 
 
 def boot(role: str, setup_fields: tuple[object, ...], descriptors: Sequence[int]) -> NoReturn:
@@ -182,7 +52,7 @@ def boot(role: str, setup_fields: tuple[object, ...], descriptors: Sequence[int]
     channel = wire.Channel(socket.socket(fileno=descriptors[1]))
     try:
         if role == "keeper":
-            _serve(channel, setup)
+            serve(channel, setup)
         else:
             worker.main(channel, Page(descriptors[2]), descriptors[2], descriptors[3], setup, os.getppid())
     finally:
@@ -227,7 +97,8 @@ def _may_fork() -> bool:
     return not _has_threads()
 
 
-def _serve(channel: Channel, setup: Setup) -> None:
+def serve(channel: Channel, setup: Setup) -> None:
+    """Be the keeper, until the parent lets go of its end of the channel or is gone."""
     keeper = _Keeper(channel, setup)
     try:
         keeper.run()
@@ -351,10 +222,10 @@ class _Keeper:
 
     def _become_worker(self, end: int, page: int, tokens: int, keeper_pid: int) -> None:
         if self._setup.start_method == "spawn":
-            boot = _boot_file(self._setup, "worker")
+            boot = wire.boot_file(self._setup, "worker")
             for descriptor in (boot, end, page, tokens, self._setup.startup_stderr, self._setup.real_stderr):
                 os.set_inheritable(descriptor, True)
-            os.execv(sys.executable, [*self._setup.interpreter, "-c", _BOOT, *map(str, (boot, end, page, tokens))])
+            os.execv(sys.executable, [*self._setup.interpreter, "-c", wire.BOOT, *map(str, (boot, end, page, tokens))])
         self._channel.socket.close()
         wire.close_all(list(self._workers))
         worker.main(wire.Channel(socket.socket(fileno=end)), Page(page), page, tokens, self._setup, keeper_pid)

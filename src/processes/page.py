@@ -72,6 +72,14 @@ RECORD_MAX = RING_SIZE // 4
 MESSAGE_MAX = _SLOT_SIZE - max(_JOB.size, _OUTCOME.size)
 
 
+#: A log record that follows another within this time, in seconds, is not told of: whoever was told of that one looks
+#: again after it.
+LOGGED_S = 0.002
+
+#: What is said of descriptors that a task closed and had not opened.
+CLOSED = "closed descriptors of its child"
+
+
 class PagedJob(NamedTuple):
     """A job as it stands in its slot; valid for as long as it is with the worker."""
 

@@ -28,7 +28,7 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from processes.page import STACK_SIGNAL
+from processes.page import CLOSED, STACK_SIGNAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,10 +59,6 @@ _fcntl = ctypes.PyDLL(None).fcntl
 
 #: Marks the root logger's cache, which is cleared when any logger's level is set, and by `logging.disable`.
 _UNCHANGED: Any = object()
-
-
-#: What is said of descriptors that a task closed and had not opened.
-CLOSED = "closed descriptors of its child"
 
 
 class LeftBehindError(Exception):

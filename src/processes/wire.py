@@ -446,3 +446,20 @@ class Setup(NamedTuple):
     initializer: bytes | None = None
     #: Whether some task has a file or handler that takes INFO, even where the root's level is higher; as above.
     wants_info: bool = False
+
+
+#: Run by `python -c`: sys.path comes first, since this package may only be found by the parent's.
+BOOT = (
+    "import os, pickle, sys; fd = int(sys.argv[1]); "
+    "boot = pickle.loads(os.pread(fd, os.fstat(fd).st_size, 0)); sys.path[:] = boot[0]; "
+    "import processes.keeper as keeper; keeper.boot(boot[1], boot[2], [fd, *map(int, sys.argv[2:])])"
+)
+
+
+def boot_file(setup: Setup, role: str) -> int:
+    """A memfd with what a "keeper" or a "worker" that is exec'd is to know, for BOOT to read."""
+    fd = system.memory_file("boot")
+    data = memoryview(pickle.dumps((setup.sys_path, role, tuple(setup))))
+    while data:
+        data = data[os.write(fd, data) :]
+    return fd

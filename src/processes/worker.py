@@ -31,7 +31,7 @@ from processes.attempt import Profile, bind, call, is_retryable
 from processes.exceptions import UnpicklableError
 from processes.failure import Failure, let_go, text_of
 from processes.output import Capture
-from processes.page import MESSAGE_MAX, PagedJob
+from processes.page import LOGGED_S, MESSAGE_MAX, PagedJob
 from processes.redaction import redaction_of
 from processes.usage import PACKED_SIZE, START_TAKES_S, OwnUsage, pack_measure, private_bytes
 from processes.watched import out_of_reach, tell_stacks
@@ -62,10 +62,6 @@ _PATIENT_TELL_AFTER_S = 0.002
 #: So long the outcome of a short attempt may stand in the page untold while others follow, in seconds; and that of one
 #: which is not short, while the parent looks by itself.
 _UNTOLD_S, _PATIENT_UNTOLD_S = 0.001, 0.004
-
-#: A log record that follows another within this time, in seconds, is not told of: whoever was told of that one looks
-#: again after it.
-LOGGED_S = 0.002
 
 #: A result up to this size, in bytes, whose classes are not the standard library's is loaded once to see whether it
 #: can be: whoever reads it is not to find out. A larger one would take too long.

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from processes import usage
 from processes.failure import text_of
-from processes.watched import CLOSED, GRACE_S, LAZY, LeftBehindError, counted, parts
+from processes.page import CLOSED
+from processes.watched import GRACE_S, LAZY, LeftBehindError, counted, parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

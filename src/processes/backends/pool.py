@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from processes import blob, keeper, logs, system, usage, wire
+from processes import blob, launch, logs, system, usage, wire
 from processes.attempt import Profile, is_retryable
 from processes.backends.base import Backend
 from processes.blob import MemoryFile, Value
@@ -56,19 +56,16 @@ from processes.exceptions import (
     signal_name,
 )
 from processes.failure import Failure, Stack, of_error, read_stack
-from processes.output import Reader
-from processes.page import MESSAGE_MAX
+from processes.page import CLOSED, LOGGED_S, MESSAGE_MAX
 from processes.preflight import Packer
 from processes.spec import name_of, require, require_callable, require_int
 from processes.usage import Measure, Packed, measure_of
-from processes.watched import CLOSED
-from processes.worker import LOGGED_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from processes.attempt import Call
-    from processes.keeper import KeeperLink
+    from processes.launch import KeeperLink
     from processes.logs import Destination
     from processes.wire import Message
 
@@ -547,7 +544,7 @@ class PoolBackend(Backend):
         levels, disabled = logs.snapshot()
         setup = wire.Setup(
             self._method,
-            keeper.interpreter(),
+            launch.interpreter(),
             os.getpid(),
             list(sys.path),
             list(sys.argv),
@@ -558,7 +555,7 @@ class PoolBackend(Backend):
         )
         self._keeper_ready, self._importing = False, None
         try:
-            self._keeper = keeper.launch(setup, self._environment())
+            self._keeper = launch.launch(setup, self._environment())
         except OSError as error:
             msg = f"the process that starts the workers could not be started: {error}"
             raise WorkerStartError(msg) from error
@@ -932,6 +929,8 @@ class PoolBackend(Backend):
             wire.close_all(message.descriptors)
             return
         if message.descriptors:
+            from processes.output import Reader  # No run needs it but those that capture output.
+
             placed.output, placed.is_special = Reader(message.descriptors[0]), True
             child.check_at = min(child.check_at, monotonic() + _OUTPUT_EVERY_S)
         placed.output_end = size  # type: ignore[assignment]  # our own worker's int
