@@ -154,7 +154,7 @@ def test_fork_of_the_program_does_not_hold_up_the_end(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has all descriptors of the run, open for as long as it lives."""
-    monkeypatch.setattr("processes.keeper._END_S", 60.0)  # So long an end that is held up would take.
+    monkeypatch.setattr("processes.launch._END_S", 60.0)  # So long an end that is held up would take.
     reading, writing = os.pipe()
     copies: list[int] = []
 
