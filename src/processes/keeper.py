@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 #: while to load on a busy machine.
 _BURIAL_S = 1.5
 
+#: How long a process may have no command, in seconds: its program is being loaded. Some take theirs away for good.
+_LOADING_S = 0.1
+
 #: How long threads that were ended may still be seen, in seconds: who waits for one goes on before the kernel has
 #: forgotten it.
 _THREADS_END_S = 0.1
@@ -253,12 +256,16 @@ class _Keeper:
         A resource tracker comes last: once nobody is left whom it served it removes what they left in /dev/shm, and
         ends. Nobody else knows the names, so it is killed only if it has not ended in time.
         """
-        limit = time.monotonic() + _BURIAL_S
-        while time.monotonic() < limit:
-            orphans = self._orphans()
+        began_at = time.monotonic()
+        limit = began_at + _BURIAL_S
+        while (now := time.monotonic()) < limit:
+            orphans = {pid: usage.is_resource_tracker(pid) for pid in self._orphans()}
             if not orphans:
                 return
-            doomed = [pid for pid in orphans if not usage.is_resource_tracker(pid)]
+            if None in orphans.values() and now < began_at + _LOADING_S:
+                time.sleep(0.001)
+                continue
+            doomed = [pid for pid, is_tracker in orphans.items() if not is_tracker]
             _kill(doomed)
             for pid in doomed or orphans:
                 self._await_end(pid, limit)

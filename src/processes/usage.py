@@ -192,16 +192,19 @@ def _children_by_scan(pid: int) -> list[int]:
         return []
 
 
-def is_resource_tracker(pid: int) -> bool:
+def is_resource_tracker(pid: int) -> bool | None:
     """
     Whether a process is one that multiprocessing, or loky, starts to clean up semaphores and shared memory.
+
+    None where that cannot be told yet: whoever started it goes on a moment before the kernel has its command.
 
     Source: the command that `resource_tracker.ensure_running` runs; /proc/PID/cmdline, proc(5).
     """
     try:
-        return b"resource_tracker import main" in _read(f"/proc/{pid}/cmdline")
+        command = _read(f"/proc/{pid}/cmdline")
     except OSError:
         return False
+    return b"resource_tracker import main" in command if command or process_state(pid) in "ZX" else None
 
 
 def process_state(pid: int) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.util import spawnv_passfds
 from pathlib import Path
 
 import pytest
@@ -322,3 +323,24 @@ def test_free_descriptors_without_proc_are_the_limit(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(os, "listdir", list_nothing)
     assert usage.free_descriptors() == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def test_process_that_is_dead_is_no_resource_tracker() -> None:
+    """It has no command any more."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert usage.is_resource_tracker(pid) is False
+    os.waitpid(pid, 0)
+
+
+def test_process_whose_program_is_being_loaded_may_become_a_resource_tracker() -> None:
+    """Who starts it goes on before the kernel has its command: so it is seen mostly at the first try."""
+    command = [sys.executable, "-c", "from multiprocessing.resource_tracker import main"]
+    told: list[bool | None] = []
+    while None not in told and len(told) < 1000:
+        pid = spawnv_passfds(os.fsencode(sys.executable), command, ())
+        told.append(usage.is_resource_tracker(pid))
+        os.waitpid(pid, 0)
+    assert set(told) in ({None}, {None, True})
