@@ -186,9 +186,7 @@ def main() -> int:
     print(f"repeats: {sizes.repeats}, in turns; figures are median (least - most)", flush=True)
     started = time.perf_counter()
     verdicts = measure(bench, sizes)
-    overhead = bench.overhead()
-    told = f"{overhead.text('.2f')} s" if overhead else "not known"
-    print(f"\nharness: {told} a sample, outside its clock; {time.perf_counter() - started:.0f} s for all of it")
+    bench.print_overhead(time.perf_counter() - started)
     if options.quick:
         print("--quick: the start of the workers weighs too much for the lines below to mean anything")
     print(*verdicts, sep="\n")

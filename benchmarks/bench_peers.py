@@ -509,9 +509,7 @@ def main() -> int:
     started = time.perf_counter()
     for name in asked.parts:
         PARTS[name](peers)
-    overhead = bench.overhead()
-    told = f"{overhead.text('.2f')} s" if overhead else "not known"
-    print(f"\nharness: {told} a sample, outside its clock; {time.perf_counter() - started:.0f} s for all of it")
+    bench.print_overhead(time.perf_counter() - started)
     if asked.quick:
         print("--quick: what is fixed weighs too much for the lines below to mean anything")
     print(*peers.lines, sep="\n")

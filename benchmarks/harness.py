@@ -128,9 +128,12 @@ class Bench:
         print(f"{facts['cpu']}, {facts['usable_cpus']} of {facts['cpus']} CPUs usable, {facts['architecture']}")
         print(f"{facts['kernel']}, {facts['python']}, processes {facts['processes']}, load {facts['load']}", flush=True)
 
-    def overhead(self) -> Spread | None:
-        """What a sample costs beside what it measures, in seconds; None without samples."""
-        return Spread.of(sample.overhead for sample in self.samples) if self.samples else None
+    def print_overhead(self, seconds: float) -> None:
+        """What a sample costs beside what it measures, and how long all of them took."""
+        known = (
+            Spread.of(sample.overhead for sample in self.samples).text(".2f") + " s" if self.samples else "not known"
+        )
+        print(f"\nharness: {known} a sample, outside its clock; {seconds:.0f} s for all of it")
 
     def save(self, path: Path, **more: object) -> None:
         """Write all samples, the machine and what else is given as one JSON object."""

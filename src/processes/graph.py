@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def key_of(name: str) -> str:
     """What two names share when they mean the same task: mostly the name itself, which is in memory already."""
     key = name.casefold()
-    return name if key == name else key
+    return name if type(name) is str and key == name else key  # A str of another class may hash otherwise.
 
 
 def check_dependencies(dependencies: Mapping[str, Collection[str]], name: Callable[[str], str]) -> None:

@@ -453,9 +453,9 @@ def _checked_name(name: object) -> str:
 
 
 def _in_lower_case(name: str) -> str:
-    """The name itself where it is: a batch has a hundred thousand of them."""
+    """The name itself where it is one already: a batch has a hundred thousand of them. Always a plain str."""
     lower = name.lower()
-    return name if lower == name else lower
+    return name if type(name) is str and lower == name else lower
 
 
 def _check_characters(name: str) -> None:

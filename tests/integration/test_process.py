@@ -1,5 +1,6 @@
 """Process: what its constructor checks, the order of its tasks, look-ups, the context manager."""
 
+import enum
 import logging
 from pathlib import Path
 from typing import Any
@@ -261,3 +262,20 @@ def test_process_passes_on_what_its_block_raises(tmp_path: Path) -> None:
     with pytest.raises(KeyError), Process([made]):
         raise KeyError
     assert made.logger.handlers == []
+
+
+class Step(enum.StrEnum):
+    """Names that are no plain texts, and hash by other ones."""
+
+    LOAD = "load"
+    SAVE = "save"
+
+
+def test_names_may_be_of_an_enum_of_texts() -> None:
+    """Whoever names a task by a member finds it by the member and by its text."""
+    wants = TaskDependency(Step.LOAD, use_result_as_additional_args=True)
+    process = Process([Task(Step.SAVE, str, dependencies=[wants]), Task(Step.LOAD, int)])
+    assert [(task.name, type(task.name)) for task in process.tasks] == [("load", str), ("save", str)]
+    assert process.get_task(Step.SAVE) is process.get_task("save")
+    assert [task.name for task in process.get_dependant_tasks(Step.LOAD)] == ["save"]
+    assert process.run().entries["save"].result == "0"
