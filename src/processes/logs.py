@@ -452,9 +452,12 @@ def file_handler(path: str) -> logging.Handler:
     """
     with _files_lock:
         handler = _files.get(path)
-        if handler is None or not os.access(path, os.W_OK):  # A quarter of what opening it takes.
-            with open(path, "a", encoding="utf-8"):
-                pass  # It exists from now on, also where its task never runs.
+    if handler is not None and os.access(path, os.W_OK):  # A quarter of what opening it takes.
+        return handler
+    with open(path, "a", encoding="utf-8"):
+        pass  # It exists from now on, also where its task never runs.
+    with _files_lock:
+        handler = _files.get(path)
         if handler is None:
             handler = _LogFile(path)
             handler.setLevel(logging.INFO)
