@@ -48,6 +48,7 @@ class Placed:
     keep: object = None  # the values whose descriptors travel; until they are sent they must stay open
     function = 0  # number of the function whose pickle this job carries, or 0
     profile = 0
+    follows = 0  # the attempt behind which it is made, or not at all
     seen = False  # whether its start was reported
     next_sample = 0.0  # when its memory is looked at next, if it has a limit
     sampled = 0  # the most memory seen, in bytes
@@ -125,7 +126,8 @@ class Child:
     def place(self, placed: Placed) -> None:
         """Take an attempt with its message, of which `flush` tells the process."""
         is_short = len(placed.datagram) <= MESSAGE_MAX and not placed.descriptors
-        self.page.put_job(self._given + self._unsent, placed.attempt_id, placed.datagram if is_short else b"")
+        number, message = self._given + self._unsent, placed.datagram if is_short else b""
+        self.page.put_job(number, placed.attempt_id, placed.follows, message)
         self.inflight[placed.attempt_id] = placed
         self._unsent += 1
         if is_short:
@@ -135,7 +137,8 @@ class Child:
 
     def place_call(self, placed: Placed, function: int, profile: int, name_length: int, message: bytes) -> None:
         """Take an attempt that needs nothing but the call, see `Page.put_call`."""
-        self.page.put_call(self._given + self._unsent, placed.attempt_id, function, profile, name_length, message)
+        number = self._given + self._unsent
+        self.page.put_call(number, placed.attempt_id, placed.follows, function, profile, name_length, message)
         self.inflight[placed.attempt_id] = placed
         self._unsent += 1
 

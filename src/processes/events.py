@@ -83,9 +83,10 @@ class AttemptReturned:
 
 @dataclass(slots=True)
 class SlotsChanged:
-    """The backend takes another number of attempts at a time."""
+    """The backend takes another number of attempts at a time, and takes followers or does not: see `StartAttempt`."""
 
     slots: int
+    takes_followers: bool = False
 
 
 @dataclass(slots=True)
@@ -161,7 +162,11 @@ class StartAttempt:
     task: int
     #: 1 for a task's first attempt.
     number: int
-    #: How each injected result enters the call, and the backend's own handle of it: the runner knows them.
+    #: The attempt of the only dependency that has not succeeded yet, or 0. This one may run right behind it, in the
+    #: same place, if it returns; if that does not come about, whatever the reason, this one is returned unmade.
+    follows: int = 0
+    #: How each injected result enters the call, and the backend's own handle of it: the runner knows them. None stands
+    #: for what the attempt returns that this one follows.
     inputs: tuple[tuple[Injection, object], ...] = ()
 
 

@@ -51,9 +51,9 @@ _SIZE = _RING_AT + RING_SIZE
 #: So many bytes are read of the stacks: faulthandler writes up to 100 threads of 100 frames.
 _STACKS_MAX = 2**20
 
-# attempt id; length of the message, 0 where it comes by the channel; of a call also the numbers of function and
-# profile, and the length of the task's name with which the message begins
-_JOB = struct.Struct("<QIIII")
+# attempt id; the one it follows, or 0; length of the message, 0 where it comes by the channel; of a call also the
+# numbers of function and profile, and the length of the task's name with which the message begins
+_JOB = struct.Struct("<QQIIII")
 _pack_job, _unpack_job = _JOB.pack_into, _JOB.unpack_from
 _OUTCOME = struct.Struct("<QII")  # number, length and checksum of the message
 _TOLD = 5  # the cell that counts outcomes
@@ -84,6 +84,8 @@ class PagedJob(NamedTuple):
     """A job as it stands in its slot; valid for as long as it is with the worker."""
 
     attempt_id: int
+    #: Made only if that attempt was the last one here and has returned what can be taken; 0 for in any case.
+    follows: int
     message: memoryview
     #: Number of the function, which the worker has; 0 where the message is one of `wire`, or comes by the channel.
     function: int
@@ -163,25 +165,25 @@ class Page:
 
     # ---- attempts to come --------------------------------------------------------------------------------------------
 
-    def put_job(self, number: int, attempt_id: int, message: bytes) -> None:
+    def put_job(self, number: int, attempt_id: int, follows: int, message: bytes) -> None:
         """Write the job with that number, counted from 0; an empty message says that it comes by the channel."""
-        self.put_call(number, attempt_id, 0, 0, 0, message)
+        self.put_call(number, attempt_id, follows, 0, 0, 0, message)
 
     def put_call(
-        self, number: int, attempt_id: int, function: int, profile: int, name_length: int, message: bytes
+        self, number: int, attempt_id: int, follows: int, function: int, profile: int, name_length: int, message: bytes
     ) -> None:
         """Write a job that needs nothing but the call: the fields of a `PagedJob`."""
         at = _HEADER_SIZE + number % SLOTS * _SLOT_SIZE
-        _pack_job(self._view, at, attempt_id, len(message), function, profile, name_length)
+        _pack_job(self._view, at, attempt_id, follows, len(message), function, profile, name_length)
         at += _JOB.size
         self._view[at : at + len(message)] = message
 
     def job(self, number: int) -> PagedJob:
         """The job with that number."""
         at = _HEADER_SIZE + number % SLOTS * _SLOT_SIZE
-        attempt_id, length, function, profile, name_length = _unpack_job(self._view, at)
+        attempt_id, follows, length, function, profile, name_length = _unpack_job(self._view, at)
         at += _JOB.size
-        return PagedJob(attempt_id, self._view[at : at + length], function, profile, name_length)
+        return PagedJob(attempt_id, follows, self._view[at : at + length], function, profile, name_length)
 
     # ---- outcomes ----------------------------------------------------------------------------------------------------
 

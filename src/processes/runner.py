@@ -157,7 +157,7 @@ class _Run:
             for logger, call in zip(plan.loggers, plan.calls, strict=True)
         ]
         self._unready: list[BackendEvent] = []  # of tasks that have no arguments: the backend is not asked
-        self._slots = 0
+        self._slots = (0, False)  # as the scheduler knows them: see SlotsChanged
         self._interrupts = interrupts
         self._is_interrupted = False  # the scheduler knows of it
         self._is_lost = False  # the backend cannot go on, or nobody waits for what it has to tell
@@ -197,11 +197,11 @@ class _Run:
 
     def _loop(self) -> None:
         now = monotonic()
-        self._slots = self._backend.slots
+        self._slots = (self._backend.slots, False)
         deadline = None if self._deadline is None else now + self._deadline
         scheduler = Scheduler(
             self._plan.specs,
-            slots=self._slots,
+            slots=self._slots[0],
             deadline=deadline,
             fail_fast=self._fail_fast,
             longest_first=not self._backend.keeps_order,
@@ -214,10 +214,10 @@ class _Run:
             if not events:
                 events = self._backend.wait(scheduler.wake_at)
             now = monotonic()
-            slots = self._backend.slots
+            slots = self._backend.slots, self._backend.takes_followers
             if slots != self._slots:  # First: an attempt that came back must not be placed where there is no room now.
                 self._slots = slots
-                self._carry_out(scheduler.handle(SlotsChanged(slots), now))
+                self._carry_out(scheduler.handle(SlotsChanged(*slots), now))
             self._heed_interrupt(scheduler, now)  # Before: what ends makes room for others.
             for event in events:
                 # A broken run has given up every attempt: of what still comes, only what was said of them counts.
@@ -334,13 +334,19 @@ class _Run:
         self._placed[command.attempt_id] = command
         call = self._plan.calls[command.task]
         if call.unready is not None:
+            if command.follows:
+                self._unready.append(AttemptReturned(command.attempt_id))
+                return
             now, failure = monotonic(), of_error(call.unready)
             failed = AttemptFailed(command.attempt_id, failure, False, Measure(now, now), call.unready, was_made=False)
             self._unready.append(failed)
             return
         injections = call.injections
         if injections:
-            command.inputs = tuple([(how, self._records[source].handle) for source, how in injections])
+            followed = self._placed[command.follows].task if command.follows else None
+            command.inputs = tuple(
+                [(how, None if source == followed else self._records[source].handle) for source, how in injections]
+            )
         self._backend.start(command)
 
     def _finish(self, tasks: list[int]) -> None:

@@ -7,12 +7,16 @@ deadline; how long one attempt may take, and how much memory, belongs to the bac
 States of a task: waiting (for dependencies) -> ready -> running -> done, or running -> delayed -> ready for a retry,
 or anything -> done by a skip. A failed task skips what depends on it and nothing else. An event costs time for the
 task it is about and its direct dependants; a skip visits each task that it skips once.
+
+Where room is left, a task that waits for one running attempt only may be placed behind it, as its follower: waiting ->
+running. The backend runs it if that attempt returns, without asking here in between, and gives it back otherwise.
 """
 
 from __future__ import annotations
 
 import enum
 import heapq
+from collections import deque
 from typing import TYPE_CHECKING
 
 from processes.events import (
@@ -41,6 +45,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from processes.spec import TaskSpec
+
+
+#: So many attempts are kept in mind that may have a follower; of older ones most have ended.
+_LEADERS_MAX = 256
 
 
 class TaskState(enum.Enum):
@@ -105,6 +113,8 @@ class Scheduler:
         self._ready: list[int] = []  # heap of the ranks of all others
         self._delayed: list[tuple[float, int]] = []  # heap of (instant, position)
         self._running: dict[int, int] = {}  # {attempt id: position}
+        self._takes_followers = False
+        self._leaders: deque[int] = deque(maxlen=_LEADERS_MAX)  # ids of attempts for which no follower was sought yet
         self._next_attempt_id = 1
         self._left = len(specs)
         self._stop: tuple[SkipReason, int | None] | None = None  # once set, nothing more starts
@@ -154,7 +164,7 @@ class Scheduler:
             case AttemptStarted():
                 self._check_running(event.attempt_id)
             case SlotsChanged():
-                self._slots = event.slots
+                self._slots, self._takes_followers = event.slots, event.takes_followers
             case RunBroken():
                 self._lose_all(commands)
             case RunInterrupted():
@@ -170,30 +180,55 @@ class Scheduler:
             self._is_overdue = True
             if self._stop is None:
                 self._stop_run(SkipReason.DEADLINE, None, commands)
-            commands += [CancelAttempt(attempt_id) for attempt_id in self._running]
+            self._cancel_all(commands)
         while self._delayed and self._delayed[0][0] <= now:
             self._make_ready(heapq.heappop(self._delayed)[1])
         room = self._slots - len(self._running)
         if room > 0 and (self._ready or self._fresh):
-            self._start_attempts(room, commands)
+            room -= self._start_attempts(room, commands)
+        if room > 0 and self._takes_followers and self._stop is None:
+            self._start_followers(room, commands)
 
     def _make_ready(self, task: int) -> None:
         self._states[task] = TaskState.READY
         heapq.heappush(self._ready, self._ranks[task])
 
-    def _start_attempts(self, room: int, commands: list[Command]) -> None:
-        """Place so many, the first ready tasks first."""
+    def _start_attempts(self, room: int, commands: list[Command]) -> int:
+        """Place up to so many, the first ready tasks first; returns how many these are."""
         fresh, ready, running, ranked = self._fresh, self._ready, self._running, self._ranked
         states, attempts, attempt_id = self._states, self._attempts, self._next_attempt_id
-        end = attempt_id + room
+        dependants, leaders = self._dependants, self._leaders
+        first, end = attempt_id, attempt_id + room
         while attempt_id < end and (fresh or ready):
             rank = fresh.pop() if not ready or (fresh and fresh[-1] < ready[0]) else heapq.heappop(ready)
             task = ranked[rank]
             states[task] = TaskState.RUNNING
             running[attempt_id] = task
             commands.append(StartAttempt(attempt_id, task, attempts[task] + 1))
+            if dependants[task]:
+                leaders.append(attempt_id)
             attempt_id += 1
         self._next_attempt_id = attempt_id
+        return attempt_id - first
+
+    def _start_followers(self, room: int, commands: list[Command]) -> None:
+        """Place up to so many behind attempts that run: one behind each, or others would wait that could run."""
+        missing, states, leaders = self._missing, self._states, self._leaders
+        while room > 0 and leaders:
+            leader = leaders.popleft()
+            running = self._running.get(leader)
+            if running is None:  # It has ended, or was not made.
+                continue
+            for task in self._dependants[running]:
+                if missing[task] == 1 and states[task] is TaskState.WAITING:
+                    attempt_id = self._next_attempt_id
+                    self._next_attempt_id += 1
+                    states[task] = TaskState.RUNNING
+                    self._running[attempt_id] = task
+                    commands.append(StartAttempt(attempt_id, task, self._attempts[task] + 1, leader))
+                    leaders.append(attempt_id)
+                    room -= 1
+                    break
 
     def _check_running(self, *attempt_ids: int) -> None:
         if not self._running.keys() >= {*attempt_ids}:
@@ -245,10 +280,14 @@ class Scheduler:
     def _take_back(self, attempt_id: int, commands: list[Command]) -> None:
         self._check_running(attempt_id)
         task = self._running.pop(attempt_id)
-        if self._stop is None:
-            self._make_ready(task)
-        else:
+        if self._states[task] is TaskState.DONE:  # It was to follow one that failed.
+            return
+        if self._stop is not None:
             self._give_up(task, *self._stop, commands)
+        elif self._missing[task]:  # What it was to follow has not ended yet.
+            self._states[task] = TaskState.WAITING
+        else:
+            self._make_ready(task)
 
     def _end_task(self, task: int, commands: list[Command]) -> None:
         """Count a task as done, and give up what only it still needed."""
@@ -289,7 +328,13 @@ class Scheduler:
             self._stop_run(SkipReason.INTERRUPTED, None, commands)
         if not self._is_overdue:
             self._is_overdue = True  # What runs is ended once.
-            commands += [CancelAttempt(attempt_id) for attempt_id in self._running]
+            self._cancel_all(commands)
+
+    def _cancel_all(self, commands: list[Command]) -> None:
+        states = self._states
+        commands += [
+            CancelAttempt(attempt_id) for attempt_id, task in self._running.items() if states[task] is TaskState.RUNNING
+        ]
 
     def _give_up(self, task: int, reason: SkipReason, culprit: int | None, commands: list[Command]) -> None:
         """A task that never ran is skipped; one whose attempts failed so far has failed."""

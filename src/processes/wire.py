@@ -52,7 +52,8 @@ PREPARE = 13  # parent to keeper: modules to import, and what else a `Setup` lac
 FAILING = 14  # worker to parent: an attempt raised, and this much is sure: what follows runs the user's code
 OUTPUT = 15  # worker to parent: so long is the file of what an attempt writes; the file, when it is new
 SPOILED = 16  # worker to parent: what an attempt that has ended left; this worker begins no other
-DESCRIPTORS = 17  # ahead of a message that has more descriptors than one datagram takes
+UNMADE = 17  # worker to parent: an attempt was not made, since what it was to follow did not return
+DESCRIPTORS = 18  # ahead of a message that has more descriptors than one datagram takes
 _KINDS = frozenset(range(JOB, DESCRIPTORS))
 
 # As ints: an enum's `|` costs more than the system call's own overhead.
@@ -299,7 +300,8 @@ class Job(NamedTuple):
     profile_value: Value | None
     #: Pickled (args, kwargs), or None for none of either.
     arguments: Value | None
-    injected: tuple[tuple[Injection, Value], ...]
+    #: How each result of a dependency enters the call; None stands for that of the attempt which this one follows.
+    injected: tuple[tuple[Injection, Value | None], ...]
     #: The objects for which numbers stand in the arguments, by number.
     shared: tuple[tuple[int, Value], ...] = ()
 
@@ -312,7 +314,7 @@ def encode_job(
     profile: int,
     profile_value: Value | None,
     arguments: Value | None,
-    injected: Sequence[tuple[Injection, Value]],
+    injected: Sequence[tuple[Injection, Value | None]],
     shared: Sequence[tuple[int, Value]] = (),
 ) -> tuple[bytes, Sequence[int]]:
     """The fields of a `Job` as a datagram; every value must be there until it is sent."""
@@ -320,19 +322,19 @@ def encode_job(
     body = (
         name,
         function,
-        _place(function_value, descriptors) if function_value else None,
+        _place(function_value, descriptors),
         profile,
-        _place(profile_value, descriptors) if profile_value else None,
-        _place(arguments, descriptors) if arguments else None,
+        _place(profile_value, descriptors),
+        _place(arguments, descriptors),
         [(how[0], how[1], _place(value, descriptors)) for how, value in injected] if injected else None,
         [(number, _place(value, descriptors)) for number, value in shared] if shared else (),
     )
     return encode(JOB, attempt_id, pickle.dumps(body, PROTOCOL), descriptors)
 
 
-def _place(value: Value, descriptors: list[int]) -> bytes | int:
+def _place(value: Value | None, descriptors: list[int]) -> bytes | int | None:
     """What stands for a value in a body: itself, or the position of its descriptor."""
-    if isinstance(value, bytes):
+    if value is None or isinstance(value, bytes):
         return value
     descriptors.append(value.fd)
     return len(descriptors) - 1

@@ -168,6 +168,8 @@ class _Worker:
         self._usage = OwnUsage()
         self._last = self._usage.read()
         self._attempt_id = 0
+        # The last attempt that returned, if none has been made since, and its result if that is short.
+        self._returned: tuple[int, bytes] = (0, b"")
         self._functions: dict[int, Value | Callable[..., object]] = {}  # pickled until the first use that succeeds
         self._profiles = {0: _PLAIN}
         self._output: Capture | None = None  # of what the attempt that runs writes
@@ -205,6 +207,9 @@ class _Worker:
                 continue
             job = self._page.job(self._taken)
             self._taken += 1
+            if job.follows and job.follows != self._returned[0]:
+                self._leave_out(job)
+                continue
             seconds = self._serve_job(job, workplace)
             # Only now: nothing is left of the attempt's values, whose descriptors may have the numbers of others.
             left = workplace.put_back(seconds)
@@ -212,6 +217,13 @@ class _Worker:
                 self._retire(job.attempt_id, left)
             if workplace.has_reaped:  # The CPU of those processes is not the next attempt's.
                 self._last = self._usage.read()
+
+    def _leave_out(self, job: PagedJob) -> None:
+        """Say that an attempt is not made; the next one does not follow it either."""
+        self._returned = (0, b"")
+        if not job.function and not job.message:
+            wire.close_all(self._receive(job.attempt_id).descriptors)
+        self._send(wire.encode_plain(wire.UNMADE, job.attempt_id))
 
     def _retire(self, attempt_id: int, left: str) -> NoReturn:
         """Say what the attempt left, and begin nothing more: the parent kills this process."""
@@ -274,6 +286,7 @@ class _Worker:
             now.peak,
             now.resident - start.resident,
         )
+        self._returned = (attempt_id, value) if failed is None and type(value) is bytes else (0, b"")
         if failed is None:
             self._send_success(attempt_id, measure, now.resident, value, started_at, ended_at)
         else:
@@ -307,7 +320,7 @@ class _Worker:
                     self._begin_output()
                 function = self._function(job)
                 stage = "its arguments were loaded in the child"
-                args, kwargs = _arguments(job, injected)
+                args, kwargs = _arguments(job, injected, self._returned[1])
                 stage = ""
                 if len(sys.modules) != modules:
                     workplace.note()
@@ -452,8 +465,17 @@ def _ignore(number: int, frame: FrameType | None) -> None:
     """Do nothing. Not SIG_IGN, which what the task starts would inherit."""
 
 
-def _arguments(job: PagedJob | Job, injected: list[object]) -> tuple[tuple[object, ...], dict[str, object]]:
-    """Arguments of the call; results of dependencies are put into `injected` as well."""
+def _arguments(
+    job: PagedJob | Job, injected: list[object], before: bytes
+) -> tuple[tuple[object, ...], dict[str, object]]:
+    """
+    Arguments of the call.
+
+    Args:
+        job: Says what they are.
+        injected: Results of dependencies are put there as well.
+        before: What the attempt before it returned, pickled.
+    """
     pickled = job.arguments
     if isinstance(job, PagedJob):
         return ((), {}) if pickled is None else blob.load(pickled)
@@ -461,7 +483,7 @@ def _arguments(job: PagedJob | Job, injected: list[object]) -> tuple[tuple[objec
     if not job.injected:
         return args, kwargs
     for _, value in job.injected:
-        injected.append(blob.load(value))
+        injected.append(blob.load(before if value is None else value))
     return bind(args, kwargs, [(how, value) for (how, _), value in zip(job.injected, injected, strict=True)])
 
 

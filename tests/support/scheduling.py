@@ -10,6 +10,8 @@ What it knows of the run it knows from the commands alone, as a runner would; it
 that it can be seen to be right, and says at once where the scheduler does otherwise.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from random import Random
 
@@ -84,9 +86,11 @@ class CheckedScheduler:
         self.cancelled: set[int] = set()
         self.now = 0.0
         self.slots = slots
+        self.takes_followers = False
         self._deadline = deadline
         self._fail_fast = fail_fast
         self._running: dict[int, int] = {}  # {attempt id: position}
+        self._void: set[int] = set()  # attempts of skipped tasks, which were to follow one that failed
         self._ids_used: set[int] = set()
         self._due = [0.0] * len(specs)  # the instant before which a task may not start
         self._is_broken = self._is_interrupted = False
@@ -109,14 +113,20 @@ class CheckedScheduler:
 
     def handle(self, event: SchedulerEvent) -> list[Command]:
         """Take in an event, then check everything."""
-        returned: list[int] = []
         if isinstance(event, SlotsChanged):
-            self.slots = event.slots
+            self.slots, self.takes_followers = event.slots, event.takes_followers
         if isinstance(event, RunBroken):
             self._is_broken = True
         if isinstance(event, RunInterrupted):
             self._is_interrupted = True
         commands = self.scheduler.handle(event, self.now)
+        returned = self._take_off(event)
+        self._follow(commands, returned)
+        return commands
+
+    def _take_off(self, event: SchedulerEvent) -> list[int]:
+        """What runs no more; the positions of the tasks that returned."""
+        returned: list[int] = []
         match event:
             case AttemptsSucceeded(attempt_ids):
                 returned = [self._running.pop(attempt_id) for attempt_id in attempt_ids]
@@ -124,14 +134,16 @@ class CheckedScheduler:
                     self.attempts[task] += 1
             case AttemptFailed(attempt_id):
                 self.attempts[self._running.pop(attempt_id)] += 1
+            case AttemptReturned(attempt_id) if attempt_id in self._void:
+                self._void.discard(attempt_id)
             case AttemptReturned(attempt_id):
                 del self._running[attempt_id]
             case RunBroken():
                 self._running.clear()
+                self._void.clear()
             case AttemptStarted() | SlotsChanged() | TimePassed() | RunInterrupted():
                 pass
-        self._follow(commands, returned)
-        return commands
+        return returned
 
     def succeed(self, *tasks: int) -> list[Command]:
         """The running attempts of tasks return."""
@@ -144,7 +156,15 @@ class CheckedScheduler:
 
     def give_back(self, task: int) -> list[Command]:
         """The attempt of a task was placed and never made."""
-        return self.handle(AttemptReturned(self.attempt_of(task)))
+        return self.give_back_attempt(self.attempt_of(task))
+
+    def give_back_attempt(self, attempt_id: int) -> list[Command]:
+        """The same, also where the task was skipped meanwhile."""
+        return self.handle(AttemptReturned(attempt_id))
+
+    def change_slots(self, slots: int) -> list[Command]:
+        """There are more or fewer slots."""
+        return self.handle(SlotsChanged(slots, self.takes_followers))
 
     def pass_time(self, until: float) -> list[Command]:
         """Nothing happens up to an instant."""
@@ -197,8 +217,8 @@ class CheckedScheduler:
         self.commands = commands
         for command in commands:
             match command:
-                case StartAttempt(attempt_id, task, number):
-                    self._check_start(attempt_id, task, number)
+                case StartAttempt(attempt_id, task, number, follows):
+                    self._check_start(attempt_id, task, number, follows)
                     self._running[attempt_id] = task
                     self._ids_used.add(attempt_id)
                 case FinishTasks(tasks):
@@ -230,17 +250,32 @@ class CheckedScheduler:
         assert task not in self._running.values(), f"task {task} ended while it ran"
         self.ended[task] = how
 
-    def _check_start(self, attempt_id: int, task: int, number: int) -> None:
+    def _check_start(self, attempt_id: int, task: int, number: int, follows: int) -> None:
         assert attempt_id not in self._ids_used, "an id names one attempt only"
         assert not self.is_stopped, "nothing starts after the end of the run"
-        assert len(self._running) < self.slots, "more attempts than slots"
+        assert len(self._running) + len(self._void) < self.slots, "more attempts than slots"
         assert number == self.attempts[task] + 1, "attempts are counted from 1, returned ones not at all"
         ready = self.ready()
+        if follows:
+            assert self.takes_followers, "nothing may follow"
+            assert not ready, f"{ready} could run, and need nothing to follow"
+            assert task not in self._running.values(), "it is placed already"
+            leader = self._running[follows]
+            others = set(self.specs[task].dependencies) - {leader}
+            assert leader in self.specs[task].dependencies, "it needs nothing of what it follows"
+            assert all(self.ended.get(other) == "succeeded" for other in others), f"{others} are not all there"
+            return
         assert task in ready, f"task {task} has no right to run: {ready} have"
         assert task == ready[0], f"task {task} before {ready[0]}"
 
     def _check_skip(self, skip: SkipTask) -> None:
         assert self.attempts[skip.task] == 0, "a task that ran is not skipped"
+        if skip.task in self._running.values():
+            attempt_id = self.attempt_of(skip.task)
+            assert skip.reason is SkipReason.DEPENDENCY, "it may run still"
+            assert skip.culprit in self._ancestors[skip.task], "it may run still"
+            del self._running[attempt_id]
+            self._void.add(attempt_id)
         match skip.reason:
             case SkipReason.DEPENDENCY:
                 assert skip.culprit in self._ancestors[skip.task], "the culprit is one it waited for"
@@ -271,7 +306,7 @@ class CheckedScheduler:
             idle = set(range(len(self.specs))) - set(self.ended) - set(self._running.values())
             assert not idle, f"the run was stopped, and {idle} wait for nothing"
         else:
-            assert not ready or len(self._running) >= self.slots, f"{ready} could run"
+            assert not ready or len(self._running) + len(self._void) >= self.slots, f"{ready} could run"
         if self._is_interrupted or (self._deadline is not None and self.now >= self._deadline):
             assert set(self._running) <= self.cancelled, "what runs then is ended"
         for task, how in self.ended.items():
@@ -282,7 +317,7 @@ class CheckedScheduler:
         if self.scheduler.is_done:
             self._check_end()
         else:
-            has_future = self._running or self.slots == 0 or self.scheduler.wake_at is not None
+            has_future = self._running or self._void or self.slots == 0 or self.scheduler.wake_at is not None
             assert has_future, "nothing will ever happen again"
 
     def _check_end(self) -> None:
@@ -300,19 +335,30 @@ class CheckedScheduler:
 # ---- random runs -----------------------------------------------------------------------------------------------------
 
 
+class _Child:
+    """Ids of the attempts it holds, and of the one that has just returned, or 0."""
+
+    def __init__(self) -> None:
+        self.attempts: list[int] = []
+        self.returned = 0
+
+
 class RandomRun:
     """
     A random graph, played to its end by children that can be lost: the same run for the same seed.
 
     A child holds up to `depth` attempts and makes them one after the other; the first of them runs. Whether an attempt
-    succeeds was decided when the graph was made, so a child that is lost changes nothing else.
+    succeeds was decided when the graph was made, so a child that is lost changes nothing else. In some runs children
+    take followers, each of which they make only if the one that it follows has just returned.
     """
 
     def __init__(self, seed: int) -> None:
         self._random = random = Random(seed)
         self.specs = _random_specs(random)
         self.depth = random.choice((1, 2, 4))
-        self.children: list[list[int]] = [[] for _ in range(random.randint(1, 3))]  # positions each child holds
+        self.children = [_Child() for _ in range(random.randint(1, 3))]
+        self._placed: dict[int, StartAttempt] = {}  # {attempt id: its command}
+        self._takes_followers = self.depth > 1 and random.random() < 0.6
         fails = random.choice((0.0, 0.2, 0.5))
         # {position: how its attempts end, one after the other}; the last holds for all that follow
         self._plan = [[random.random() >= fails for _ in range(1 + spec.retries)] for spec in self.specs]
@@ -332,6 +378,8 @@ class RandomRun:
     def start(self) -> None:
         """Begin the run."""
         self._place(self.run.start())
+        if not self.is_done:
+            self._place(self.run.handle(SlotsChanged(self.run.slots, self._takes_followers)))
 
     @property
     def is_done(self) -> bool:
@@ -340,7 +388,7 @@ class RandomRun:
 
     def step(self) -> None:
         """One more thing happens: an attempt begins or ends, or nothing does until a retry falls due."""
-        busy = [child for child in self.children if child]
+        busy = [child for child in self.children if child.attempts]
         wake_at = self.run.scheduler.wake_at
         if not busy or (wake_at is not None and wake_at <= self.run.now):
             assert wake_at is not None
@@ -348,7 +396,8 @@ class RandomRun:
             return
         child = self._random.choice(busy)
         if self._random.random() < 0.2:
-            self._place(self.run.handle(AttemptStarted(self.run.attempt_of(child[0]), self.run.now)))
+            if not self._is_unmade(child):
+                self._place(self.run.handle(AttemptStarted(child.attempts[0], self.run.now)))
             return
         self.run.now += self._random.random()
         self._end_first(child)
@@ -363,53 +412,75 @@ class RandomRun:
             first_blame: The failure is reported before the returns; otherwise after them.
         """
         child = self.children[number % len(self.children)]
-        lost, child[:] = list(child), []
-        self._place(self.run.handle(SlotsChanged(self.run.slots - self.depth)))
-        failed, returned = (lost[:1], lost[1:]) if is_blamed else ([], lost)
+        ran = is_blamed and child.attempts and not self._is_unmade(child)
+        lost, child.attempts, child.returned = child.attempts, [], 0
+        self._place(self.run.change_slots(self.run.slots - self.depth))
+        failed, returned = (lost[:1], lost[1:]) if ran else ([], lost)
         if first_blame:
             self._fail(failed)
-        for task in returned:
-            if task in self.run.placed:
-                self._place(self.run.give_back(task))
+        for attempt_id in returned:
+            self._place(self.run.give_back_attempt(attempt_id))
         if not first_blame:
             self._fail(failed)
-        self._place(self.run.handle(SlotsChanged(self.run.slots + self.depth)))
+        self._place(self.run.change_slots(self.run.slots + self.depth))
 
     def break_off(self) -> None:
         """The backend cannot go on."""
         for child in self.children:
-            child.clear()
+            child.attempts.clear()
         self._place(self.run.handle(RunBroken(RuntimeError("no more children"))))
 
-    def _fail(self, tasks: list[int]) -> None:
-        for task in tasks:
+    def _fail(self, attempt_ids: list[int]) -> None:
+        for attempt_id in attempt_ids:
+            task = self._placed[attempt_id].task
             self._place(self.run.fail(task, retryable=self._is_retryable[task]))
 
-    def _end_first(self, child: list[int]) -> None:
+    def _end_first(self, child: _Child) -> None:
         """The first attempt that a child holds ends."""
-        task = child.pop(0)
-        if self.run.attempt_of(task) in self.run.cancelled:
-            self._place(self.run.fail(task, retryable=True))
+        is_unmade = self._is_unmade(child)
+        attempt_id, child.returned = child.attempts.pop(0), 0
+        if is_unmade:
+            self._place(self.run.give_back_attempt(attempt_id))
             return
-        if not self._returns(task):
-            self._fail([task])
+        if attempt_id in self.run.cancelled:
+            self._place(self.run.fail(self._placed[attempt_id].task, retryable=True))
             return
-        returned = [task]  # And of those behind it as many as have returned before anybody looked.
-        while child and self._random.random() < 0.5 and self._returns(child[0]):
-            returned.append(child.pop(0))
-        self._place(self.run.succeed(*returned))
+        if not self._returns(attempt_id):
+            self._fail([attempt_id])
+            return
+        returned = [attempt_id]  # And of those behind it as many as have returned before anybody looked.
+        child.returned = attempt_id
+        while (
+            child.attempts
+            and self._random.random() < 0.5
+            and not self._is_unmade(child)
+            and self._returns(child.attempts[0])
+        ):
+            child.returned = child.attempts.pop(0)
+            returned.append(child.returned)
+        self._place(self.run.succeed(*[self._placed[each].task for each in returned]))
 
-    def _returns(self, task: int) -> bool:
-        """Whether its present attempt returns."""
+    def _returns(self, attempt_id: int) -> bool:
+        """Whether an attempt returns."""
+        task = self._placed[attempt_id].task
         ends = self._plan[task]
-        is_over = self.run.attempt_of(task) in self.run.cancelled
-        return not is_over and ends[min(self.run.attempts[task], len(ends) - 1)]
+        return attempt_id not in self.run.cancelled and ends[min(self.run.attempts[task], len(ends) - 1)]
+
+    def _is_unmade(self, child: _Child) -> bool:
+        """Whether the first attempt that a child holds was to follow one that has not just returned there."""
+        return self._placed[child.attempts[0]].follows not in (0, child.returned)
 
     def _place(self, commands: list[Command]) -> None:
         self.log += commands
         for command in commands:
             if isinstance(command, StartAttempt):
-                min(self.children, key=len).append(command.task)
+                self._placed[command.attempt_id] = command
+                found = [child for child in self.children if command.follows in child.attempts[-1:]]
+                if command.follows and (not found or len(found[0].attempts) == self.depth):
+                    self._place(self.run.give_back_attempt(command.attempt_id))
+                    continue
+                child = found[0] if found else min(self.children, key=lambda child: len(child.attempts))
+                child.attempts.append(command.attempt_id)
 
 
 def _random_specs(random: Random) -> list[TaskSpec]:

@@ -55,16 +55,17 @@ def test_page_hands_jobs_over_by_number(sides: Sides) -> None:
     """Each from its own slot; the slots are used again and again."""
     parent, worker = sides
     for number in range(3 * SLOTS):
-        parent.put_job(number, 10 + number, b"job %d" % number)
+        parent.put_job(number, 10 + number, 9 + number, b"job %d" % number)
         job = worker.job(number)
-        assert (job.attempt_id, bytes(job.message), job.function) == (10 + number, b"job %d" % number, 0)
+        assert (job.attempt_id, job.follows, job.function) == (10 + number, 9 + number, 0)
+        assert bytes(job.message) == b"job %d" % number
 
 
 def test_page_holds_as_many_jobs_as_it_has_slots(sides: Sides) -> None:
     """None is overwritten while it is with the worker."""
     parent, worker = sides
     for number in range(SLOTS):
-        parent.put_job(number, number, bytes([number]) * MESSAGE_MAX)
+        parent.put_job(number, number, 0, bytes([number]) * MESSAGE_MAX)
     for number in range(SLOTS):
         job = worker.job(number)
         assert (job.attempt_id, bytes(job.message)) == (number, bytes([number]) * MESSAGE_MAX)
@@ -72,7 +73,7 @@ def test_page_holds_as_many_jobs_as_it_has_slots(sides: Sides) -> None:
 
 def test_page_tells_of_a_job_that_comes_by_the_channel(sides: Sides) -> None:
     """It has an id and no message."""
-    sides[0].put_job(3, 7, b"")
+    sides[0].put_job(3, 7, 0, b"")
     job = sides[1].job(3)
     assert (job.attempt_id, bytes(job.message), job.function) == (7, b"", 0)
 
@@ -80,9 +81,9 @@ def test_page_tells_of_a_job_that_comes_by_the_channel(sides: Sides) -> None:
 def test_page_hands_calls_over_in_parts(sides: Sides) -> None:
     """Numbers of function and profile, and where the arguments begin."""
     parent, worker = sides
-    parent.put_call(SLOTS + 1, 2**40, 2**31, 3, 4, b"nameargs")
+    parent.put_call(SLOTS + 1, 2**40, 2**41, 2**31, 3, 4, b"nameargs")
     job = worker.job(SLOTS + 1)
-    assert (job.attempt_id, job.function, job.profile) == (2**40, 2**31, 3)
+    assert (job.attempt_id, job.follows, job.function, job.profile) == (2**40, 2**41, 2**31, 3)
     assert (bytes(job.message[: job.name_length]), bytes(job.message[job.name_length :])) == (b"name", b"args")
 
 

@@ -27,6 +27,7 @@ from processes.events import (
 )
 from processes.failure import Failure
 from processes.scheduler import Scheduler, UnexpectedEventError
+from processes.spec import TaskSpec
 from processes.usage import Measure
 from support.scheduling import CheckedScheduler, RandomRun, task
 
@@ -478,6 +479,103 @@ def test_scheduler_frees_only_values_that_exist() -> None:
     assert run.succeed(0)[-1] == ReleaseValue(0)
 
 
+# ---- followers -------------------------------------------------------------------------------------------------------
+
+
+def following(*specs: TaskSpec, slots: int, deadline: float | None = None) -> CheckedScheduler:
+    """A run that has begun, on a backend that takes followers."""
+    run = CheckedScheduler(specs, slots=slots, deadline=deadline)
+    run.start()
+    run.handle(SlotsChanged(slots, takes_followers=True))
+    return run
+
+
+def test_scheduler_places_a_chain_as_far_as_there_is_room() -> None:
+    """Each behind the one before it; when one has returned, the next in the chain finds room."""
+    run = following(task(), task(0), task(1), task(2), slots=3)
+    assert run.commands == [StartAttempt(2, 1, 1, follows=1), StartAttempt(3, 2, 1, follows=2)]
+    assert run.succeed(0, 1) == [FinishTasks([0, 1]), StartAttempt(4, 3, 1, follows=3)]
+    assert run.succeed(2, 3) == [FinishTasks([2, 3])]
+
+
+def test_scheduler_places_nothing_ahead_unless_followers_are_taken() -> None:
+    """Room alone is no reason."""
+    run = CheckedScheduler([task(), task(0)], slots=4)
+    run.start()
+    assert run.placed == [0]
+    run.handle(SlotsChanged(8, takes_followers=False))
+    assert run.placed == [0]
+
+
+def test_scheduler_places_ready_tasks_before_followers() -> None:
+    """What can run at once goes first, and may take all the room."""
+    run = following(task(), task(0), task(), task(), slots=3)
+    assert run.placed == [0, 2, 3]
+    run.succeed(2)
+    assert run.placed == [0, 3, 1]
+
+
+def test_scheduler_places_one_follower_behind_an_attempt() -> None:
+    """The others could run elsewhere as soon as it has returned."""
+    run = following(task(), task(0), task(0), task(0), slots=4)
+    assert run.placed == [0, 1]
+    run.succeed(0)
+    assert run.placed == [1, 2, 3]
+
+
+def test_scheduler_lets_follow_what_waits_for_one_attempt_only() -> None:
+    """With two missing there is none behind which it could run."""
+    run = following(task(), task(), task(0, 1), slots=4)
+    assert run.placed == [0, 1]
+    run.succeed(1)
+    assert run.placed == [0]  # Nobody looks again: this costs what the task would have cost without.
+    run.succeed(0)
+    assert run.placed == [2]
+
+
+def test_scheduler_follower_that_comes_back_waits_for_what_it_follows() -> None:
+    """It is not placed again before that has returned, and then as any other."""
+    run = following(task(), task(0), slots=2)
+    assert run.give_back(1) == []
+    assert run.placed == [0]
+    assert run.succeed(0) == [FinishTasks([0]), StartAttempt(3, 1, 1)]
+
+
+def test_scheduler_follower_that_comes_back_late_starts_at_once() -> None:
+    """What it was to follow has returned meanwhile."""
+    run = following(task(), task(0), slots=2)
+    run.succeed(0)
+    assert run.give_back(1) == [StartAttempt(3, 1, 1)]
+
+
+def test_scheduler_skips_the_follower_of_one_that_failed() -> None:
+    """At once; that its attempt comes back later changes nothing."""
+    run = following(task(), task(0), task(1), slots=3)
+    culprit = SkipReason.DEPENDENCY
+    assert run.fail(0) == [FailTask(0, 1), SkipTask(1, culprit, 0), SkipTask(2, culprit, 0)]
+    assert run.scheduler.is_done
+    assert run.give_back_attempt(2) == []
+    assert run.give_back_attempt(3) == []
+
+
+def test_scheduler_retries_what_has_a_follower() -> None:
+    """The follower comes back, and follows the next attempt."""
+    run = following(task(retries=1), task(0), slots=2)
+    run.fail(0, retryable=True)
+    assert run.placed == [1, 0]
+    assert run.give_back(1) == [StartAttempt(4, 1, 1, follows=3)]
+    run.succeed(0, 1)
+    assert run.scheduler.is_done
+
+
+def test_scheduler_ends_no_attempt_of_a_task_that_was_skipped() -> None:
+    """It is not made anyway."""
+    run = following(task(), task(0), task(), slots=3, deadline=5.0)
+    run.fail(0)
+    run.pass_time(5.0)
+    assert run.cancelled == {2}
+
+
 # ---- events that do not fit ------------------------------------------------------------------------------------------
 
 ABOUT_AN_ATTEMPT: list[Callable[[int], SchedulerEvent]] = [
@@ -588,5 +686,7 @@ def test_scheduler_random_runs_meet_everything() -> None:
     runs = [play(seed, -1, RandomRun.break_off) for seed in SEEDS]
     kinds = {type(command) for run in runs for command in run.log}
     assert kinds == {StartAttempt, FinishTasks, FailTask, SkipTask, RetryTask, ReleaseValue, CancelAttempt}
+    placed = [command for run in runs for command in run.log if isinstance(command, StartAttempt)]
+    assert any(command.follows for command in placed)
     reasons = {skip.reason for run in runs for skip in run.run.skips.values()}
     assert reasons == {SkipReason.DEPENDENCY, SkipReason.DEADLINE, SkipReason.FAIL_FAST}

@@ -2,7 +2,8 @@
 What every backend promises.
 
 A backend runs attempts and tells what became of them. It knows nothing of the graph: the scheduler places an attempt
-when its dependencies have ended and the backend has room (`slots`), and the backend reports that it started, and that
+when its dependencies have ended and the backend has room (`slots`), or behind the last of them where the backend takes
+followers, and the backend reports that it started, and that
 it ended or was not made. An attempt's time-out and memory limit are the backend's affair, since it alone knows when the
 attempt began. One thread calls all methods.
 """
@@ -50,6 +51,11 @@ class Backend(abc.ABC):
     def keeps_order(self) -> bool:
         """Whether tasks are to run in their order as far as they can: where no two run at a time, nothing is won."""
         return self.way[1] == 1
+
+    @property
+    def takes_followers(self) -> bool:
+        """Whether an attempt may be placed behind the one whose result it takes; it may change too."""
+        return False
 
     @property
     @abc.abstractmethod

@@ -11,7 +11,8 @@ what became of every attempt:
   limit, the run's deadline, or for the crash;
 - all others never began: they go back to the scheduler and do not count.
 
-Short attempts go several to a channel, so that a worker need not wait for a round trip. An attempt that has run for
+Short attempts go several to a channel, so that a worker need not wait for a round trip; among them those that take the
+result of the one before them (followers), which the worker has when it begins them. An attempt that has run for
 LOOK_AFTER_S gets what lies behind it taken back. The loop never polls on a tick: it waits for messages, and for the
 next instant at which some worker has to be looked at.
 """
@@ -345,6 +346,11 @@ class PoolBackend(Backend):
                 taken += 1 if child.is_long else depth
         return taken + max(0, self._max_workers - alive) * depth
 
+    @property
+    def takes_followers(self) -> bool:
+        """Where attempts are so short that several go into one channel."""
+        return self._depth > 1
+
     def check(self, calls: Sequence[Call]) -> list[Exception]:
         """Pickle everything, and look at the program's threads."""
         problems: list[Exception] = []
@@ -401,6 +407,10 @@ class PoolBackend(Backend):
             return
         task, prepared = job.task, self._prepared
         call, message = self._calls[task], prepared.calls[task]
+        leader = self._leader_of(job) if job.follows else None
+        if job.follows and leader is None:
+            self._events.append(AttemptReturned(job.attempt_id))
+            return
         arguments = None
         try:
             if message is None and prepared.large[task] is None:
@@ -414,11 +424,13 @@ class PoolBackend(Backend):
             )
             return
         is_fit = self.memory_budget is None or self._has_budget_for(call, self.memory_budget)
-        child = self._choose_child() if is_fit else None
+        child = leader or (self._choose_child() if is_fit else None)
         if child is None:
             self._events.append(AttemptReturned(job.attempt_id))
             return
         placed = Placed(job.attempt_id, call, job.number)
+        if job.follows:
+            placed.follows = job.follows
         if not child.inflight and child.is_ready:
             self._expect(child, placed, monotonic())
         self._unsent.add(child)
@@ -698,6 +710,17 @@ class PoolBackend(Backend):
                 best.check_at = monotonic() + LOOK_AFTER_S
         return best
 
+    def _leader_of(self, job: StartAttempt) -> Child | None:
+        """The child that will have made nothing else since the attempt that this one follows, if it takes one more."""
+        if self._prepared.calls[job.task] is None:  # It is large: what it needs is not sent for a mere chance.
+            return None
+        for child in self._children.values():
+            if job.follows in child.inflight:
+                is_last = next(reversed(child.inflight)) == job.follows
+                has_room = not child.is_long and not child.is_dying and len(child.inflight) < self._depth
+                return child if is_last and has_room else None
+        return None
+
     def _child_with_room(self, depth: int) -> Child | None:
         for child in self._children.values():
             if len(child.inflight) < depth and not child.is_long and not child.is_dying:
@@ -825,8 +848,8 @@ class PoolBackend(Backend):
                 return
             self._handle_child(child, message)
 
-    def _take_outcomes(self, child: Child, count: int) -> None:
-        """Take in what succeeded: all at once, for there may be very many."""
+    def _take_outcomes(self, child: Child, count: int, before: int = 0) -> None:
+        """Take in what succeeded, up to an attempt if one is named: all at once, for there may be very many."""
         if child.told >= count:
             return
         ids: list[int] = []
@@ -836,8 +859,10 @@ class PoolBackend(Backend):
         sealed = 0 if child.order is None else child.order[0]
         try:
             for outcome in child.page.outcomes(child.told, count):
-                child.told += 1
                 attempt_id, took, child.resident, measure, value = wire.decode_short(outcome)
+                if attempt_id == before:
+                    break
+                child.told += 1
                 placed = None if attempt_id == sealed else child.inflight.pop(attempt_id, None)
                 if placed is not None:
                     last = placed
@@ -859,6 +884,8 @@ class PoolBackend(Backend):
             for logged_by, record in child.page.records(until):
                 if logged_by != attempt_id or not batch:
                     attempt_id, batch = logged_by, []
+                    # What it followed, if anything, ended before it began.
+                    self._take_outcomes(child, child.page.told, before=attempt_id)
                     self._report_start(child, attempt_id)
                     self._events.append(RecordsLogged(attempt_id, batch))
                 batch.append(record)
@@ -956,6 +983,8 @@ class PoolBackend(Backend):
             self._take_back(child)  # It begins nothing more, so this is all it has.
             child.kill()
             self._say_spoiled(child, str(text))
+        elif message.kind == wire.UNMADE and child.inflight.pop(message.id, None) is not None:
+            self._events.append(AttemptReturned(message.id))
 
     def _say_spoiled(self, child: Child, left: str) -> None:
         """Warn of the task that spoiled its child, once however often it does."""
