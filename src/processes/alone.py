@@ -38,7 +38,7 @@ def run_alone(call: Call, spec: TaskSpec, logger: logging.Logger | None, impact:
         raise outcome.broken
     record = outcome.records[0]
     seconds = elapsed(record.attempts)
-    return TaskResult(record.status, record.handle, record.error, record.error_data, seconds, len(record.made))
+    return TaskResult(record.status, record.handle, record.error, record.error_data, seconds, record.count)
 
 
 def refused(error: KeyError, call: Call, logger: logging.Logger | None, impact: list[str]) -> TaskResult:

@@ -30,8 +30,9 @@ class Call(NamedTuple):
     func: Callable[..., object]
     args: tuple[object, ...]
     kwargs: dict[str, object]
-    #: One for each dependency that injects its result, with the position of the task it comes from.
-    injections: tuple[tuple[int, Injection], ...] = ()
+    #: How the results of dependencies enter the call, and the position of the task that each of them comes from.
+    injections: tuple[Injection, ...] = ()
+    sources: tuple[int, ...] = ()
     frame_filter: str | None = None
     retry_on: tuple[type[BaseException], ...] | None = None
     #: Seconds that one attempt may take, as the user wrote it.

@@ -83,10 +83,9 @@ class AttemptReturned:
 
 @dataclass(slots=True)
 class SlotsChanged:
-    """The backend takes another number of attempts at a time, and takes followers or does not: see `StartAttempt`."""
+    """The backend takes another number of attempts at a time."""
 
     slots: int
-    takes_followers: bool = False
 
 
 @dataclass(slots=True)

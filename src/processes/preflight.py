@@ -370,7 +370,7 @@ def _trouble_with_call(call: Call) -> str | None:
 
 
 def _bound(call: Call) -> tuple[tuple[object, ...], dict[str, object]]:
-    return bind(call.args, call.kwargs, [(how, None) for _, how in call.injections])
+    return bind(call.args, call.kwargs, [(how, None) for how in call.injections])
 
 
 def _signature(func: Callable[..., object]) -> inspect.Signature | None:

@@ -316,7 +316,7 @@ class Process:
 
     def _function_problems(self, calls: Sequence[Call]) -> Iterator[TaskCheckError]:
         for call in calls:
-            problem = preflight.check_function(call, [calls[source].name for source, _ in call.injections])
+            problem = preflight.check_function(call, [calls[source].name for source in call.sources])
             if problem is not None:
                 yield problem
 
@@ -389,7 +389,7 @@ class Process:
         for problem in self._refusals(calls, backend):
             raise problem
         return Plan(
-            [task.spec(positions) for task in tasks],
+            [task.spec(positions, call.sources) for task, call in zip(tasks, calls, strict=True)],
             calls,
             [task.listening_logger(listens) for task in tasks],
             impact,

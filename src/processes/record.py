@@ -70,16 +70,17 @@ class RunFacts(NamedTuple):
     fetch: Callable[[Any], object]
 
 
-@dataclass
+@dataclass(slots=True)
 class TaskRecord:
-    """What became of one task so far. Until something did, the class has it: every task of every run makes one."""
+    """What became of one task so far."""
 
     #: Name, func, args and kwargs of the task, as they were when the run began.
     call: Any
     run: RunFacts
     status: TaskStatus = field(default=TaskStatus.PENDING, init=False)
-    #: (measure, None for a success or the failure) of each attempt that was made; of a child's success as it came.
-    made: tuple[tuple[Measure | Packed, Failure | None], ...] = field(default=(), init=False)
+    #: Of each attempt that was made two things, one behind the other, or a batch would hold a tuple more for each task:
+    #: its measure, of a child's success as it came, and None for a success or the failure.
+    made: tuple[Any, ...] = field(default=(), init=False)
     #: The result's handle, of a success whose result is kept.
     handle: Any = field(default=None, init=False)
     #: The last attempt that failed, or was refused.
@@ -92,18 +93,27 @@ class TaskRecord:
     #: Why it never ran.
     why: str = field(default="", init=False)
 
+    def add(self, measure: Measure | Packed, failure: Failure | None) -> None:
+        """Take in an attempt that was made."""
+        self.made += (measure, failure)
+
     @property
     def attempts(self) -> list[tuple[Measure, Failure | None]]:
-        """The same as `made`, to read."""
-        return [(measure_of(found), failure) for found, failure in self.made]
+        """The attempts that were made: how each went, and None for a success or the failure."""
+        return [(measure_of(found), failure) for found, failure in zip(self.made[::2], self.made[1::2], strict=True)]
+
+    @property
+    def count(self) -> int:
+        """How many attempts were made."""
+        return len(self.made) // 2
 
     def first(self) -> Measure | None:
         """The measure of the first attempt, if one was made."""
-        return measure_of(self.made[0][0]) if self.made else None
+        return measure_of(self.made[0]) if self.made else None
 
     def last(self) -> Measure | None:
         """The measure of the last attempt, if one was made."""
-        return measure_of(self.made[-1][0]) if self.made else None
+        return measure_of(self.made[-2]) if self.made else None
 
 
 def elapsed(attempts: Sequence[tuple[Measure, Failure | None]]) -> float:
@@ -158,7 +168,7 @@ def _worker_pid(record: TaskRecord) -> int | None:
 
 
 def _usage(record: TaskRecord) -> Usage | None:
-    return _usage_of(record.made[-1][0]) if record.made else None
+    return _usage_of(record.made[-2]) if record.made else None
 
 
 def _usage_of(found: Measure | Packed) -> Usage:
@@ -201,7 +211,7 @@ MAKERS: dict[str, Callable[[TaskRecord], object]] = {
     "kwargs": lambda record: record.call.kwargs,
     "status": lambda record: record.status,
     "elapsed_seconds": lambda record: elapsed(record.attempts),
-    "attempts": lambda record: len(record.made),
+    "attempts": lambda record: record.count,
     "result": result_of,
     "error": lambda record: record.error_data,
     "started_at": _started_at,

@@ -103,7 +103,7 @@ class LazyTaskResult(TaskResult):
         self.status = record.status
         self.error_data = record.error_data
         self.elapsed_seconds = elapsed(record.attempts)
-        self.attempts = len(record.made)
+        self.attempts = record.count
 
     @property
     def exception(self) -> BaseException | None:

@@ -157,7 +157,7 @@ class _Run:
             for logger, call in zip(plan.loggers, plan.calls, strict=True)
         ]
         self._unready: list[BackendEvent] = []  # of tasks that have no arguments: the backend is not asked
-        self._slots = (0, False)  # as the scheduler knows them: see SlotsChanged
+        self._slots = 0
         self._interrupts = interrupts
         self._is_interrupted = False  # the scheduler knows of it
         self._is_lost = False  # the backend cannot go on, or nobody waits for what it has to tell
@@ -197,11 +197,11 @@ class _Run:
 
     def _loop(self) -> None:
         now = monotonic()
-        self._slots = (self._backend.slots, False)
+        self._slots = self._backend.slots
         deadline = None if self._deadline is None else now + self._deadline
         scheduler = Scheduler(
             self._plan.specs,
-            slots=self._slots[0],
+            slots=self._slots,
             deadline=deadline,
             fail_fast=self._fail_fast,
             longest_first=not self._backend.keeps_order,
@@ -214,19 +214,17 @@ class _Run:
             if not events:
                 events = self._backend.wait(scheduler.wake_at)
             now = monotonic()
-            slots = self._backend.slots, self._backend.takes_followers
+            slots = self._backend.slots
             if slots != self._slots:  # First: an attempt that came back must not be placed where there is no room now.
                 self._slots = slots
-                self._carry_out(scheduler.handle(SlotsChanged(*slots), now))
+                self._carry_out(scheduler.handle(SlotsChanged(slots), now))
             self._heed_interrupt(scheduler, now)  # Before: what ends makes room for others.
-            for event in events:
-                # A broken run has given up every attempt: of what still comes, only what was said of them counts.
-                if not self._is_lost or isinstance(event, RecordsLogged | TroubleSeen):
-                    if self._observer is not None:
-                        self._observe(event)
-                    self._take_in(event, scheduler, now)
-            if not events:
+            if events:
+                self._take_in_all(events, scheduler, now)
+            else:
                 self._carry_out(scheduler.handle(TimePassed(), now))
+            if self._backend.takes_followers:
+                self._carry_out(scheduler.place_followers())
             if self._interrupts.is_hurried and not self._is_lost:  # What is still alive is killed by `close`.
                 self._is_lost = True
                 self._carry_out(scheduler.handle(RunBroken(KeyboardInterrupt()), now))
@@ -239,6 +237,14 @@ class _Run:
 
     # ---- events ------------------------------------------------------------------------------------------------------
 
+    def _take_in_all(self, events: Sequence[BackendEvent], scheduler: Scheduler, now: float) -> None:
+        for event in events:
+            # A broken run has given up every attempt: of what still comes, only what was said of them counts.
+            if not self._is_lost or isinstance(event, RecordsLogged | TroubleSeen):
+                if self._observer is not None:
+                    self._observe(event)
+                self._take_in(event, scheduler, now)
+
     def _take_in(self, event: BackendEvent, scheduler: Scheduler, now: float) -> None:
         """Keep what the report will need, then let the scheduler decide."""
         match event:  # Without captures: see Scheduler.handle.
@@ -250,7 +256,7 @@ class _Run:
             case AttemptFailed():
                 record = self._records[self._placed.pop(event.attempt_id).task]
                 if event.was_made:
-                    record.made += ((event.measure, event.failure),)
+                    record.add(event.measure, event.failure)
                 record.last_failure = event
             case AttemptReturned():
                 self._placed.pop(event.attempt_id)
@@ -271,7 +277,7 @@ class _Run:
         placed, records = self._placed, self._records
         for attempt_id, value, measure in zip(event.attempt_ids, event.values, event.measures, strict=True):
             record = records[placed.pop(attempt_id).task]
-            record.made += ((measure, None),)
+            record.made += (measure, None)
             record.handle = value
         if self._last_records:
             for attempt_id in event.attempt_ids:
@@ -341,12 +347,10 @@ class _Run:
             failed = AttemptFailed(command.attempt_id, failure, False, Measure(now, now), call.unready, was_made=False)
             self._unready.append(failed)
             return
-        injections = call.injections
-        if injections:
-            followed = self._placed[command.follows].task if command.follows else None
-            command.inputs = tuple(
-                [(how, None if source == followed else self._records[source].handle) for source, how in injections]
-            )
+        if call.injections:
+            records, followed = self._records, self._placed[command.follows].task if command.follows else None
+            handles = [None if source == followed else records[source].handle for source in call.sources]
+            command.inputs = tuple(zip(call.injections, handles, strict=True))
         self._backend.start(command)
 
     def _finish(self, tasks: list[int]) -> None:
@@ -398,9 +402,10 @@ class _Run:
     def _injected(self, call: Call, failure: Failure) -> list[tuple[Injection, object]]:
         """How each result of a dependency entered the call, and what is known of it here."""
         if self._backend.shares_memory:
-            return [(how, self._records[source].handle) for source, how in call.injections]
-        texts = failure.injected or [f"<result of '{self._plan.calls[source].name}'>" for source, _ in call.injections]
-        return [(how, Rendered(text)) for (_, how), text in zip(call.injections, texts, strict=False)]
+            handles = [self._records[source].handle for source in call.sources]
+            return list(zip(call.injections, handles, strict=True))
+        texts = failure.injected or [f"<result of '{self._plan.calls[source].name}'>" for source in call.sources]
+        return [(how, Rendered(text)) for how, text in zip(call.injections, texts, strict=False)]
 
     def _why(self, reason: SkipReason, culprit: int | None) -> str:
         name = "" if culprit is None else self._plan.calls[culprit].name

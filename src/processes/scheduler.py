@@ -113,7 +113,8 @@ class Scheduler:
         self._ready: list[int] = []  # heap of the ranks of all others
         self._delayed: list[tuple[float, int]] = []  # heap of (instant, position)
         self._running: dict[int, int] = {}  # {attempt id: position}
-        self._takes_followers = False
+        self._keeps_order = not longest_first
+        self._first_rank = 0  # no task of a lower one waits or is ready
         self._leaders: deque[int] = deque(maxlen=_LEADERS_MAX)  # ids of attempts for which no follower was sought yet
         self._next_attempt_id = 1
         self._left = len(specs)
@@ -164,7 +165,7 @@ class Scheduler:
             case AttemptStarted():
                 self._check_running(event.attempt_id)
             case SlotsChanged():
-                self._slots, self._takes_followers = event.slots, event.takes_followers
+                self._slots = event.slots
             case RunBroken():
                 self._lose_all(commands)
             case RunInterrupted():
@@ -173,6 +174,38 @@ class Scheduler:
                 pass
         self._go_on(now, commands)
         return commands
+
+    def place_followers(self) -> list[Command]:
+        """
+        Fill what room is left behind attempts that run, one behind each: others may run elsewhere when it has returned.
+
+        For who has handled all events that there were: what is known to have ended is not to be followed.
+        """
+        commands: list[Command] = []
+        room = self._slots - len(self._running)
+        while room > len(commands) and self._leaders and self._stop is None:
+            leader = self._leaders.popleft()
+            followed = self._running.get(leader)  # None: it has ended, or was not made.
+            follower = None if followed is None else self._follower_of(followed)
+            if follower is not None:
+                attempt_id = self._next_attempt_id
+                self._next_attempt_id += 1
+                self._states[follower] = TaskState.RUNNING
+                self._running[attempt_id] = follower
+                commands.append(StartAttempt(attempt_id, follower, self._attempts[follower] + 1, leader))
+                self._leaders.append(attempt_id)
+        return commands
+
+    def _follower_of(self, followed: int) -> int | None:
+        for task in self._dependants[followed]:
+            if self._missing[task] == 1 and self._states[task] is TaskState.WAITING:
+                return None if self._keeps_order and task != self._first_unplaced() else task
+        return None
+
+    def _first_unplaced(self) -> int:
+        while self._states[self._ranked[self._first_rank]] not in (TaskState.WAITING, TaskState.READY):
+            self._first_rank += 1
+        return self._ranked[self._first_rank]
 
     def _go_on(self, now: float, commands: list[Command]) -> None:
         """What may follow any event: the deadline, retries that fell due, new attempts."""
@@ -185,20 +218,18 @@ class Scheduler:
             self._make_ready(heapq.heappop(self._delayed)[1])
         room = self._slots - len(self._running)
         if room > 0 and (self._ready or self._fresh):
-            room -= self._start_attempts(room, commands)
-        if room > 0 and self._takes_followers and self._stop is None:
-            self._start_followers(room, commands)
+            self._start_attempts(room, commands)
 
     def _make_ready(self, task: int) -> None:
         self._states[task] = TaskState.READY
         heapq.heappush(self._ready, self._ranks[task])
 
-    def _start_attempts(self, room: int, commands: list[Command]) -> int:
-        """Place up to so many, the first ready tasks first; returns how many these are."""
+    def _start_attempts(self, room: int, commands: list[Command]) -> None:
+        """Place so many, the first ready tasks first."""
         fresh, ready, running, ranked = self._fresh, self._ready, self._running, self._ranked
         states, attempts, attempt_id = self._states, self._attempts, self._next_attempt_id
         dependants, leaders = self._dependants, self._leaders
-        first, end = attempt_id, attempt_id + room
+        end = attempt_id + room
         while attempt_id < end and (fresh or ready):
             rank = fresh.pop() if not ready or (fresh and fresh[-1] < ready[0]) else heapq.heappop(ready)
             task = ranked[rank]
@@ -209,26 +240,6 @@ class Scheduler:
                 leaders.append(attempt_id)
             attempt_id += 1
         self._next_attempt_id = attempt_id
-        return attempt_id - first
-
-    def _start_followers(self, room: int, commands: list[Command]) -> None:
-        """Place up to so many behind attempts that run: one behind each, or others would wait that could run."""
-        missing, states, leaders = self._missing, self._states, self._leaders
-        while room > 0 and leaders:
-            leader = leaders.popleft()
-            running = self._running.get(leader)
-            if running is None:  # It has ended, or was not made.
-                continue
-            for task in self._dependants[running]:
-                if missing[task] == 1 and states[task] is TaskState.WAITING:
-                    attempt_id = self._next_attempt_id
-                    self._next_attempt_id += 1
-                    states[task] = TaskState.RUNNING
-                    self._running[attempt_id] = task
-                    commands.append(StartAttempt(attempt_id, task, self._attempts[task] + 1, leader))
-                    leaders.append(attempt_id)
-                    room -= 1
-                    break
 
     def _check_running(self, *attempt_ids: int) -> None:
         if not self._running.keys() >= {*attempt_ids}:
@@ -282,6 +293,7 @@ class Scheduler:
         task = self._running.pop(attempt_id)
         if self._states[task] is TaskState.DONE:  # It was to follow one that failed.
             return
+        self._first_rank = min(self._first_rank, self._ranks[task])
         if self._stop is not None:
             self._give_up(task, *self._stop, commands)
         elif self._missing[task]:  # What it was to follow has not ended yet.

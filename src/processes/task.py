@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import unicodedata
@@ -86,6 +87,12 @@ class TaskDependency:
     """
 
     __module__ = "processes"
+    __slots__ = (
+        "additional_kwarg_name",
+        "task_name",
+        "use_result_as_additional_args",
+        "use_result_as_additional_kwargs",
+    )
 
     def __init__(
         self,
@@ -360,12 +367,14 @@ class Task:
         args, kwargs, unready = self.args, self.kwargs, None
         if type(args) is not tuple or type(kwargs) is not dict:
             args, kwargs, unready = _prepared(args, kwargs)
+        injections, sources = self._injections(positions) if self.dependencies and positions else ((), ())
         return Call(
             self.name,
             self.func,
             args,
             kwargs,
-            self._injections(positions) if self.dependencies else (),
+            injections,
+            sources,
             self.traced_vars_frame_filter,
             self.retry_on,
             self.timeout,
@@ -375,13 +384,16 @@ class Task:
             unready,
         )
 
-    def _injections(self, positions: Mapping[str, int]) -> tuple[tuple[int, Injection], ...]:
-        found = [(wanted.task_name, wanted.injection()) for wanted in self.dependencies] if positions else []
-        return tuple([(positions[key_of(name)], how) for name, how in found if how is not None])
+    def _injections(self, positions: Mapping[str, int]) -> tuple[tuple[Injection, ...], tuple[int, ...]]:
+        found = [(wanted.injection(), wanted.task_name) for wanted in self.dependencies]
+        taken = [(how, positions[key_of(name)]) for how, name in found if how is not None]
+        injections, sources = tuple([how for how, _ in taken]), tuple([source for _, source in taken])
+        every = _all_by_position(len(injections))
+        return every if injections == every else injections, sources
 
-    def spec(self, positions: Mapping[str, int]) -> TaskSpec:
+    def spec(self, positions: Mapping[str, int], sources: tuple[int, ...] = ()) -> TaskSpec:
         """
-        What the scheduler needs to know.
+        What the scheduler needs to know; `sources` are those of the call, mostly the same tasks in the same order.
 
         Raises:
             ValueError: `retry_delay` gave no delay for some attempt.
@@ -391,6 +403,7 @@ class Task:
         wanted: tuple[int, ...] = ()
         if positions and self.dependencies:
             wanted = tuple(dict.fromkeys(positions[key_of(dependency.task_name)] for dependency in self.dependencies))
+            wanted = sources if wanted == sources else wanted
         delays = self._delays()
         if not wanted and self.retries == 0 and delays is NO_DELAYS and self.keep_result:
             return PLAIN
@@ -433,6 +446,12 @@ class Task:
         results = {key_of(name): result for name, result in process.runner.results.items()}
         wanted = [(dependency.injection(), results[key_of(dependency.task_name)]) for dependency in self.dependencies]
         return [(how, found.result) for how, found in wanted if how is not None]
+
+
+@functools.lru_cache(maxsize=64)
+def _all_by_position(count: int) -> tuple[Injection, ...]:
+    """One for all calls that take so many results, and nothing but their positions."""
+    return (_BY_POSITION,) * count
 
 
 def _prepared(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any], Exception | None]:  # noqa: ANN401

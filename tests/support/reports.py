@@ -1,14 +1,16 @@
 """Reports as a run leaves them, to be rendered."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from processes.error_data import ErrorData
 from processes.events import TaskStatus
+from processes.failure import Failure
 from processes.record import AttemptRecord, RunFacts, TaskRecord, Usage
 from processes.report import ProcessExecutionReport, TaskReportEntry
+from processes.usage import Measure
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -31,9 +33,17 @@ def succeeded(name: str = "extract", **changes: Any) -> TaskReportEntry:  # noqa
     return replace(made, **known | changes)
 
 
-def recorded(call: object, fetch: Callable[[Any], object], offset: float = 0.0, **changes: object) -> TaskRecord:
+def recorded(
+    call: object,
+    fetch: Callable[[Any], object],
+    attempts: Sequence[tuple[Measure, Failure | None]] = (),
+    offset: float = 0.0,
+    **changes: object,
+) -> TaskRecord:
     """What a run keeps of a task; `fetch` makes the object behind a handle."""
     record = TaskRecord(call, RunFacts(offset, fetch))
+    for measure, failure in attempts:
+        record.add(measure, failure)
     for name, value in changes.items():
         setattr(record, name, value)
     return record

@@ -86,7 +86,6 @@ class CheckedScheduler:
         self.cancelled: set[int] = set()
         self.now = 0.0
         self.slots = slots
-        self.takes_followers = False
         self._deadline = deadline
         self._fail_fast = fail_fast
         self._running: dict[int, int] = {}  # {attempt id: position}
@@ -114,7 +113,7 @@ class CheckedScheduler:
     def handle(self, event: SchedulerEvent) -> list[Command]:
         """Take in an event, then check everything."""
         if isinstance(event, SlotsChanged):
-            self.slots, self.takes_followers = event.slots, event.takes_followers
+            self.slots = event.slots
         if isinstance(event, RunBroken):
             self._is_broken = True
         if isinstance(event, RunInterrupted):
@@ -162,9 +161,10 @@ class CheckedScheduler:
         """The same, also where the task was skipped meanwhile."""
         return self.handle(AttemptReturned(attempt_id))
 
-    def change_slots(self, slots: int) -> list[Command]:
-        """There are more or fewer slots."""
-        return self.handle(SlotsChanged(slots, self.takes_followers))
+    def place_followers(self) -> list[Command]:
+        """What is left of the room is filled."""
+        self._follow(self.scheduler.place_followers(), [])
+        return self.commands
 
     def pass_time(self, until: float) -> list[Command]:
         """Nothing happens up to an instant."""
@@ -257,13 +257,15 @@ class CheckedScheduler:
         assert number == self.attempts[task] + 1, "attempts are counted from 1, returned ones not at all"
         ready = self.ready()
         if follows:
-            assert self.takes_followers, "nothing may follow"
             assert not ready, f"{ready} could run, and need nothing to follow"
             assert task not in self._running.values(), "it is placed already"
             leader = self._running[follows]
             others = set(self.specs[task].dependencies) - {leader}
             assert leader in self.specs[task].dependencies, "it needs nothing of what it follows"
             assert all(self.ended.get(other) == "succeeded" for other in others), f"{others} are not all there"
+            left = [task for task in range(task) if task not in self.ended and task not in self._running.values()]
+            is_in_turn = self._longest_first or all(self._due[task] > self.now for task in left)
+            assert is_in_turn, f"task {task} before {left}"
             return
         assert task in ready, f"task {task} has no right to run: {ready} have"
         assert task == ready[0], f"task {task} before {ready[0]}"
@@ -378,8 +380,6 @@ class RandomRun:
     def start(self) -> None:
         """Begin the run."""
         self._place(self.run.start())
-        if not self.is_done:
-            self._place(self.run.handle(SlotsChanged(self.run.slots, self._takes_followers)))
 
     @property
     def is_done(self) -> bool:
@@ -388,6 +388,11 @@ class RandomRun:
 
     def step(self) -> None:
         """One more thing happens: an attempt begins or ends, or nothing does until a retry falls due."""
+        self._happen()
+        if self._takes_followers and self._random.random() < 0.7:
+            self._place(self.run.place_followers())
+
+    def _happen(self) -> None:
         busy = [child for child in self.children if child.attempts]
         wake_at = self.run.scheduler.wake_at
         if not busy or (wake_at is not None and wake_at <= self.run.now):
@@ -414,7 +419,7 @@ class RandomRun:
         child = self.children[number % len(self.children)]
         ran = is_blamed and child.attempts and not self._is_unmade(child)
         lost, child.attempts, child.returned = child.attempts, [], 0
-        self._place(self.run.change_slots(self.run.slots - self.depth))
+        self._place(self.run.handle(SlotsChanged(self.run.slots - self.depth)))
         failed, returned = (lost[:1], lost[1:]) if ran else ([], lost)
         if first_blame:
             self._fail(failed)
@@ -422,7 +427,7 @@ class RandomRun:
             self._place(self.run.give_back_attempt(attempt_id))
         if not first_blame:
             self._fail(failed)
-        self._place(self.run.change_slots(self.run.slots + self.depth))
+        self._place(self.run.handle(SlotsChanged(self.run.slots + self.depth)))
 
     def break_off(self) -> None:
         """The backend cannot go on."""

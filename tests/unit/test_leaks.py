@@ -24,6 +24,12 @@ TESTS = Path(__file__).parents[1]
 BRIEFLY = 0.1  # How long to wait for what will not go away.
 
 
+def has_begun(pid: int, program: str) -> bool:
+    """Whether a process is the program, with its environment: it comes a little later."""
+    folder = Path(f"/proc/{pid}")
+    return (folder / "comm").read_text().strip() == program and bool((folder / "environ").read_bytes())
+
+
 @contextlib.contextmanager
 def process_without_parent(*command: str, exec_it: bool) -> Iterator[int]:
     """A grandchild whose parent is gone: it has ended when the block ends."""
@@ -45,6 +51,10 @@ def process_without_parent(*command: str, exec_it: bool) -> Iterator[int]:
     pid = int(os.read(read_end, 100))
     os.close(read_end)
     os.close(write_end)
+    give_up_at = time.monotonic() + 60
+    while exec_it and not has_begun(pid, command[0]):
+        assert time.monotonic() < give_up_at, "it never began"
+        time.sleep(0.001)
     try:
         yield pid
     finally:

@@ -140,8 +140,8 @@ def test_outline_loads_no_result() -> None:
         raise AssertionError(handle)
 
     call = SimpleNamespace(name="lazy", func=len, args=(), kwargs={})
-    made_once = ((Measure(1.0, 2.25, 7, 0.5, 0.0, 64 * 2**20, 0, "VmHWM"), None),)
-    lazy = entry_of(reports.recorded(call, explode, status=TaskStatus.SUCCESS, made=made_once, handle="handle"))
+    made_once = [(Measure(1.0, 2.25, 7, 0.5, 0.0, 64 * 2**20, 0, "VmHWM"), None)]
+    lazy = entry_of(reports.recorded(call, explode, made_once, status=TaskStatus.SUCCESS, handle="handle"))
     made = outline.outline_of(report(lazy), EN, errors_only=False, generated_at=GENERATED)
     assert [id(entry) for entry in made.successes] == [id(lazy)]
     assert outline.gist_of(lazy, EN) == "1.25 s · 64.0 MiB"

@@ -5,7 +5,7 @@ import dataclasses
 import enum
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import FrozenInstanceError, asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,10 +73,14 @@ class Source:
 CALL = SimpleNamespace(name="ok", func=SimpleNamespace(__name__="func"), args=(1, "a"), kwargs={"k": [2]})
 
 
-def record(fetch: Callable[[object], object], **changes: Any) -> TaskRecord:  # noqa: ANN401  any field
+def record(
+    fetch: Callable[[object], object],
+    attempts: Sequence[tuple[Measure, Failure | None]] = ATTEMPTS,
+    **changes: Any,  # noqa: ANN401  any field
+) -> TaskRecord:
     """What a run left of the task."""
-    left: dict[str, Any] = {"status": TaskStatus.SUCCESS, "made": tuple(ATTEMPTS), "handle": "handle"}
-    return reports.recorded(CALL, fetch, OFFSET, **left | changes)
+    left: dict[str, Any] = {"status": TaskStatus.SUCCESS, "handle": "handle"}
+    return reports.recorded(CALL, fetch, attempts, OFFSET, **left | changes)
 
 
 def lazy_entry() -> tuple[TaskReportEntry, Source]:
@@ -228,7 +232,7 @@ def test_entry_without_a_result_has_none() -> None:
 def test_entry_of_a_skipped_task_has_no_times() -> None:
     """No attempt was made, so there is nothing to measure, and it tells why."""
     why = "it depends on 'a', which failed"
-    made = entry_of(record(Source("never").fetch, handle=None, status=TaskStatus.SKIPPED, made=(), why=why))
+    made = entry_of(record(Source("never").fetch, handle=None, attempts=(), status=TaskStatus.SKIPPED, why=why))
     assert made == TaskReportEntry(
         "ok", "func", (1, "a"), {"k": [2]}, TaskStatus.SKIPPED, 0.0, 0, why="it depends on 'a', which failed"
     )

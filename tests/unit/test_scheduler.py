@@ -482,29 +482,24 @@ def test_scheduler_frees_only_values_that_exist() -> None:
 # ---- followers -------------------------------------------------------------------------------------------------------
 
 
-def following(*specs: TaskSpec, slots: int, deadline: float | None = None) -> CheckedScheduler:
-    """A run that has begun, on a backend that takes followers."""
-    run = CheckedScheduler(specs, slots=slots, deadline=deadline)
+def following(
+    *specs: TaskSpec, slots: int, deadline: float | None = None, longest_first: bool = True
+) -> CheckedScheduler:
+    """A run that has begun, and has placed what may follow."""
+    run = CheckedScheduler(specs, slots=slots, deadline=deadline, longest_first=longest_first)
     run.start()
-    run.handle(SlotsChanged(slots, takes_followers=True))
+    run.place_followers()
     return run
 
 
-def test_scheduler_places_a_chain_as_far_as_there_is_room() -> None:
+@pytest.mark.parametrize("longest_first", [True, False])
+def test_scheduler_places_a_chain_as_far_as_there_is_room(longest_first: bool) -> None:
     """Each behind the one before it; when one has returned, the next in the chain finds room."""
-    run = following(task(), task(0), task(1), task(2), slots=3)
+    run = following(task(), task(0), task(1), task(2), slots=3, longest_first=longest_first)
     assert run.commands == [StartAttempt(2, 1, 1, follows=1), StartAttempt(3, 2, 1, follows=2)]
-    assert run.succeed(0, 1) == [FinishTasks([0, 1]), StartAttempt(4, 3, 1, follows=3)]
+    assert run.succeed(0, 1) == [FinishTasks([0, 1])]
+    assert run.place_followers() == [StartAttempt(4, 3, 1, follows=3)]
     assert run.succeed(2, 3) == [FinishTasks([2, 3])]
-
-
-def test_scheduler_places_nothing_ahead_unless_followers_are_taken() -> None:
-    """Room alone is no reason."""
-    run = CheckedScheduler([task(), task(0)], slots=4)
-    run.start()
-    assert run.placed == [0]
-    run.handle(SlotsChanged(8, takes_followers=False))
-    assert run.placed == [0]
 
 
 def test_scheduler_places_ready_tasks_before_followers() -> None:
@@ -512,6 +507,7 @@ def test_scheduler_places_ready_tasks_before_followers() -> None:
     run = following(task(), task(0), task(), task(), slots=3)
     assert run.placed == [0, 2, 3]
     run.succeed(2)
+    run.place_followers()
     assert run.placed == [0, 3, 1]
 
 
@@ -527,17 +523,35 @@ def test_scheduler_lets_follow_what_waits_for_one_attempt_only() -> None:
     """With two missing there is none behind which it could run."""
     run = following(task(), task(), task(0, 1), slots=4)
     assert run.placed == [0, 1]
-    run.succeed(1)
-    assert run.placed == [0]  # Nobody looks again: this costs what the task would have cost without.
-    run.succeed(0)
+    run.succeed(0, 1)
     assert run.placed == [2]
+
+
+def test_scheduler_follower_has_its_turn_where_the_order_is_kept() -> None:
+    """Task 2 follows none, since it waits for two; what comes behind it in the order is not placed before it."""
+    run = following(task(), task(0), task(0, 1), task(1), slots=9, longest_first=False)
+    assert run.placed == [0, 1]
+    run.succeed(0)
+    assert run.place_followers() == []  # Nobody looks again at what may follow.
+    run.succeed(1)
+    assert run.placed == [2, 3]
+
+
+def test_scheduler_follower_that_came_back_has_its_turn_again() -> None:
+    """Where the order is kept, what comes behind it is not placed before it."""
+    run = following(task(), task(0), task(), task(2), slots=3, longest_first=False)
+    assert run.placed == [0, 2, 1]
+    run.give_back(1)
+    assert run.place_followers() == []
+    run.succeed(0)
+    assert run.placed == [2, 1]
 
 
 def test_scheduler_follower_that_comes_back_waits_for_what_it_follows() -> None:
     """It is not placed again before that has returned, and then as any other."""
     run = following(task(), task(0), slots=2)
     assert run.give_back(1) == []
-    assert run.placed == [0]
+    assert run.place_followers() == []
     assert run.succeed(0) == [FinishTasks([0]), StartAttempt(3, 1, 1)]
 
 
@@ -563,7 +577,8 @@ def test_scheduler_retries_what_has_a_follower() -> None:
     run = following(task(retries=1), task(0), slots=2)
     run.fail(0, retryable=True)
     assert run.placed == [1, 0]
-    assert run.give_back(1) == [StartAttempt(4, 1, 1, follows=3)]
+    assert run.give_back(1) == []
+    assert run.place_followers() == [StartAttempt(4, 1, 1, follows=3)]
     run.succeed(0, 1)
     assert run.scheduler.is_done
 
@@ -574,6 +589,14 @@ def test_scheduler_ends_no_attempt_of_a_task_that_was_skipped() -> None:
     run.fail(0)
     run.pass_time(5.0)
     assert run.cancelled == {2}
+
+
+def test_scheduler_places_no_follower_once_the_run_is_stopped() -> None:
+    """What runs may end; nothing starts behind it."""
+    run = CheckedScheduler([task(), task(0), task()], slots=3, fail_fast=True)
+    run.start()
+    run.fail(2)
+    assert run.place_followers() == []
 
 
 # ---- events that do not fit ------------------------------------------------------------------------------------------
