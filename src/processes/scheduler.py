@@ -175,14 +175,14 @@ class Scheduler:
         self._go_on(now, commands)
         return commands
 
-    def place_followers(self) -> list[Command]:
+    def place_followers(self, room: int) -> list[Command]:
         """
-        Fill what room is left behind attempts that run, one behind each: others may run elsewhere when it has returned.
+        Place up to so many behind attempts that run, one behind each: others may run elsewhere when it has returned.
 
         For who has handled all events that there were: what is known to have ended is not to be followed.
         """
         commands: list[Command] = []
-        room = self._slots - len(self._running)
+        room = min(room, self._slots - len(self._running))
         while room > len(commands) and self._leaders and self._stop is None:
             leader = self._leaders.popleft()
             followed = self._running.get(leader)  # None: it has ended, or was not made.

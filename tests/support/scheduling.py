@@ -161,9 +161,9 @@ class CheckedScheduler:
         """The same, also where the task was skipped meanwhile."""
         return self.handle(AttemptReturned(attempt_id))
 
-    def place_followers(self) -> list[Command]:
+    def place_followers(self, room: int = 100) -> list[Command]:
         """What is left of the room is filled."""
-        self._follow(self.scheduler.place_followers(), [])
+        self._follow(self.scheduler.place_followers(room), [])
         return self.commands
 
     def pass_time(self, until: float) -> list[Command]:
@@ -390,7 +390,7 @@ class RandomRun:
         """One more thing happens: an attempt begins or ends, or nothing does until a retry falls due."""
         self._happen()
         if self._takes_followers and self._random.random() < 0.7:
-            self._place(self.run.place_followers())
+            self._place(self.run.place_followers(self._random.randint(1, 4)))
 
     def _happen(self) -> None:
         busy = [child for child in self.children if child.attempts]

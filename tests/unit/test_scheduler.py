@@ -502,6 +502,14 @@ def test_scheduler_places_a_chain_as_far_as_there_is_room(longest_first: bool) -
     assert run.succeed(2, 3) == [FinishTasks([2, 3])]
 
 
+def test_scheduler_places_no_more_followers_than_there_is_room_behind() -> None:
+    """Whatever else has room."""
+    run = CheckedScheduler([task(), task(0), task(1), task(2)], slots=9)
+    run.start()
+    assert run.place_followers(2) == [StartAttempt(2, 1, 1, follows=1), StartAttempt(3, 2, 1, follows=2)]
+    assert run.place_followers(2) == [StartAttempt(4, 3, 1, follows=3)]
+
+
 def test_scheduler_places_ready_tasks_before_followers() -> None:
     """What can run at once goes first, and may take all the room."""
     run = following(task(), task(0), task(), task(), slots=3)

@@ -347,9 +347,18 @@ class PoolBackend(Backend):
         return taken + max(0, self._max_workers - alive) * depth
 
     @property
-    def takes_followers(self) -> bool:
-        """Where attempts are so short that several go into one channel."""
-        return self._depth > 1
+    def room_behind(self) -> int:
+        """Room in the channels of children that are at something, where attempts are so short that several go in."""
+        if self._depth == 1:
+            return 0
+        return sum(
+            self._depth - len(child.inflight)
+            for child in self._children.values()
+            if child.inflight and self._has_room_behind(child)
+        )
+
+    def _has_room_behind(self, child: Child) -> bool:
+        return len(child.inflight) < self._depth and not child.is_long and not child.is_dying
 
     def check(self, calls: Sequence[Call]) -> list[Exception]:
         """Pickle everything, and look at the program's threads."""
@@ -687,7 +696,7 @@ class PoolBackend(Backend):
     def _choose_child(self) -> Child | None:
         depth = self._depth
         if self._estimate is not None and self._estimate < _PACK_BELOW_S:
-            packed = self._child_with_room(depth)
+            packed = self._child_with_room()
             if packed is not None:
                 return packed
         best, load, alive = None, _DEPTH_MAX + 1, 0
@@ -717,13 +726,12 @@ class PoolBackend(Backend):
         for child in self._children.values():
             if job.follows in child.inflight:
                 is_last = next(reversed(child.inflight)) == job.follows
-                has_room = not child.is_long and not child.is_dying and len(child.inflight) < self._depth
-                return child if is_last and has_room else None
+                return child if is_last and self._has_room_behind(child) else None
         return None
 
-    def _child_with_room(self, depth: int) -> Child | None:
+    def _child_with_room(self) -> Child | None:
         for child in self._children.values():
-            if len(child.inflight) < depth and not child.is_long and not child.is_dying:
+            if self._has_room_behind(child):
                 return child
         return None
 
