@@ -99,6 +99,13 @@ def test_import_loads_nothing_slow() -> None:
     assert not modules_after("from processes import Process, ProcessPool, Task, TaskDependency") & LOADED_WHEN_NEEDED
 
 
+def test_import_leaves_for_later_what_is_loaded_while_the_keeper_starts() -> None:
+    """A run launches its first process before it loads these; the slow ones of the standard library are among them."""
+    later = {"processes.backends.pool", "processes.events", "processes.runner", "dataclasses", "inspect", "subprocess"}
+    assert not modules_after("from processes import Process, ProcessPool, Task, TaskDependency") & later
+    assert modules_after("import processes.backends.pool, processes.runner, subprocess") >= later
+
+
 def test_names_load_nothing_that_sends() -> None:
     """Naming the channels is not using them."""
     named = {"processes.comms.email", "processes.comms.html", "processes.comms.webhook"}

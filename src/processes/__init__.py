@@ -30,7 +30,7 @@ How a task travels, with the process boundary down the middle:
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from processes.backends.pool import ProcessPool
+    from processes.backends.options import ProcessPool
     from processes.comms.email import EmailChannel, SMTPConfig
     from processes.comms.html import HTMLEmailStyle
     from processes.comms.webhook import WebhookChannel, WebhookConfig
@@ -131,7 +131,7 @@ _HOMES = {
     "MemoryLimitError": "exceptions",
     "Process": "process",
     "ProcessExecutionReport": "report",
-    "ProcessPool": "backends.pool",
+    "ProcessPool": "backends.options",
     "ProcessesError": "exceptions",
     "RemoteTaskError": "exceptions",
     "ReportChannel": "report",

@@ -9,20 +9,38 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import sys
+import threading
 from typing import TYPE_CHECKING
 
-from processes import system, wire
+from processes import logs, system, usage, wire
+from processes.exceptions import WorkerStartError
 
 if TYPE_CHECKING:
     import subprocess
 
     from processes.wire import Channel, Setup
 
+#: What a child takes of the program's descriptors: both ends of its channel, page, tokens and pidfd.
+_DESCRIPTORS_EACH = 5
+
+#: Threads that numeric libraries start for themselves; read when they are imported.
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
 #: How long a keeper may take to end once it was let go, in seconds; one that was stopped, or is swapped out, is killed.
 _END_S = 10.0
+
+
+START_METHODS = ("forkserver", "spawn", "fork")
 
 
 class KeeperLink:
@@ -61,13 +79,140 @@ class KeeperLink:
         os.close(self.pidfd)
 
 
-def launch(setup: Setup, environment: dict[str, str]) -> KeeperLink:
+class Launcher:
     """
-    Start a keeper.
+    What the keepers of one run are started with.
 
-    Raises:
-        OSError: The system refuses: no process, no descriptor.
+    Attributes:
+        method: How they start workers.
+        max_workers: How many workers there may be at a time.
+        trouble: Why there may be fewer than were asked for; empty where that is not so.
+        has_begun: Whether a keeper was started.
     """
+
+    def __init__(self, method: str | None, max_workers: int | None) -> None:
+        """
+        Nothing is started before `begin`.
+
+        Raises:
+            NotImplementedError: This system has not what it takes.
+        """
+        _refuse_platform()
+        self.method = method or START_METHODS[0]
+        self.max_workers = max_workers or usage.usable_cpus()
+        self.trouble = ""
+        self.has_begun = False
+        self._first: KeeperLink | None = None  # until it is taken
+        self._startup_stderr = self._real_stderr = -1
+
+    def refuse_fork_with_threads(self) -> None:
+        """
+        See that the caller may be forked, where it is.
+
+        Raises:
+            ValueError: It has threads.
+        """
+        if self.method == "fork" and threading.active_count() > 1:
+            msg = (
+                f"start_method='fork' cannot be used while the program has threads "
+                f"({threading.active_count() - 1} beside this one): a fork copies their locks. "
+                "Use 'forkserver' or 'spawn'."
+            )
+            raise ValueError(msg)
+
+    def begin(self) -> None:
+        """
+        Start the first keeper; `close` follows.
+
+        Raises:
+            ValueError: See `refuse_fork_with_threads`.
+            WorkerStartError: See `take`.
+        """
+        self.refuse_fork_with_threads()
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        # Values and logs need some too.
+        affordable = max(1, usage.free_descriptors() // 2 // _DESCRIPTORS_EACH)
+        if affordable < self.max_workers:
+            self.max_workers = affordable
+            self.trouble = (
+                f"not more than {affordable} workers at a time: the program may have {limit} descriptors open"
+            )
+        self._startup_stderr = system.memory_file("stderr")
+        _set_append(self._startup_stderr)
+        try:
+            self._real_stderr = os.dup(2)
+        except OSError:  # The program runs with its stderr closed.
+            self._real_stderr = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        self.has_begun = True
+        self._first = self._start()
+
+    def take(self) -> KeeperLink:
+        """
+        The keeper that `begin` started; when that has been taken, another one, told what the program is like now.
+
+        Raises:
+            ValueError: See `refuse_fork_with_threads`.
+            WorkerStartError: The system refuses to start it.
+        """
+        first, self._first = self._first, None
+        if first is None:
+            self.refuse_fork_with_threads()
+        return first or self._start()
+
+    def _start(self) -> KeeperLink:
+        levels, disabled = logs.snapshot()
+        setup = wire.Setup(
+            self.method,
+            interpreter(),
+            os.getpid(),
+            list(sys.path),
+            list(sys.argv),
+            levels,
+            disabled,
+            self._startup_stderr,
+            self._real_stderr,
+        )
+        try:
+            return _launch(setup, self._environment())
+        except OSError as error:
+            msg = f"the process that starts the workers could not be started: {error}"
+            raise WorkerStartError(msg) from error
+
+    def _environment(self) -> dict[str, str]:
+        """The parent's environment, with the threads of numeric libraries shared out among the workers."""
+        threads = str(max(1, usage.usable_cpus() // self.max_workers))
+        return {**dict.fromkeys(_THREAD_VARIABLES, threads), **os.environ}
+
+    def stderr_text(self) -> str:
+        """The end of what keepers and workers wrote to standard error before they were ready."""
+        size = os.fstat(self._startup_stderr).st_size
+        return os.pread(self._startup_stderr, 20_000, max(0, size - 20_000)).decode(errors="replace")
+
+    def close(self) -> None:
+        """Free what `begin` took, and end a keeper that nobody has taken; safe to repeat."""
+        if self._first is not None:
+            self._first.close(kill=True)
+            self._first = None
+        wire.close_all([fd for fd in (self._startup_stderr, self._real_stderr) if fd >= 0])
+        self._startup_stderr = self._real_stderr = -1
+
+
+def _refuse_platform() -> None:
+    if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
+        msg = (
+            "parallel='processes' needs Linux 5.10 or newer (pidfd, memfd, /proc). "
+            "Use parallel='threads', or parallel=None to run in this thread."
+        )
+        raise NotImplementedError(msg)
+
+
+def _set_append(descriptor: int) -> None:
+    import fcntl
+
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+
+
+def _launch(setup: Setup, environment: dict[str, str]) -> KeeperLink:
     mine, theirs = wire.channel_pair()
     try:
         if setup.start_method == "fork":

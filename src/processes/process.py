@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
-from processes import graph, logs, preflight
-from processes.backends.pool import PoolBackend, ProcessPool
+from processes import graph, logs
+from processes.backends.options import ProcessPool, with_workers
 from processes.exceptions import (
     CircularDependencyError,
     DependencyNotFoundError,
@@ -19,6 +19,7 @@ from processes.exceptions import (
 from processes.failure import text_of
 from processes.graph import key_of
 from processes.interrupts import Interrupts
+from processes.launch import Launcher
 from processes.spec import require, require_callable, require_int
 from processes.task import Task, TaskDependency
 from processes.usage import usable_cpus
@@ -229,9 +230,8 @@ class Process:
         _check_deadline(deadline)
         if on_event is not None:
             require_callable("on_event", on_event)
-        backend = self._backend(parallel, _checked_workers(max_workers))
+        backend = self._backend(parallel, _checked_workers(max_workers), for_run=True)
         with contextlib.closing(backend):
-            backend.launch()  # First: what follows is loaded while it starts.
             observer = None if on_event is None else _observer_of(on_event)
             plan = self._plan(backend)
             self.runner = ProcessRunner(self)
@@ -315,6 +315,8 @@ class Process:
         return [self._tasks[key].call(positions) for key in self._ordered()]
 
     def _function_problems(self, calls: Sequence[Call]) -> Iterator[TaskCheckError]:
+        from processes import preflight
+
         for call in calls:
             problem = preflight.check_function(call, [calls[source].name for source in call.sources])
             if problem is not None:
@@ -328,27 +330,26 @@ class Process:
                 text = f"{type(error).__name__}: {text_of(error)}"
                 yield TaskCheckError(f"Task '{task.name}': {text}", task_name=task.name, what="retry_delay")
 
-    def _backend(self, parallel: object, max_workers: int | None) -> Backend:
+    def _backend(self, parallel: object, max_workers: int | None, *, for_run: bool = False) -> Backend:
         if parallel is None or parallel is False:
             from processes.backends.sequential import SequentialBackend
 
             return SequentialBackend()
         if parallel is True or parallel == "processes":
-            return PoolBackend(ProcessPool(max_workers))
+            return _pool_backend(ProcessPool(max_workers), for_run=for_run)
         if parallel == "threads":
             from processes.backends.threads import ThreadsBackend
 
             return ThreadsBackend(max_workers or usable_cpus())
         if isinstance(parallel, ProcessPool):
-            if max_workers is not None and parallel.max_workers not in (None, max_workers):
-                msg = f"max_workers={max_workers} contradicts ProcessPool(max_workers={parallel.max_workers}): give one"
-                raise ValueError(msg)
-            return PoolBackend(parallel if max_workers is None else _with_workers(parallel, max_workers))
+            return _pool_backend(with_workers(parallel, max_workers), for_run=for_run)
         msg = f"parallel must be {_MODES}, got {parallel!r}"
         raise ValueError(msg)
 
     def _refusals(self, calls: Sequence[Call], backend: Backend) -> Iterator[TaskCheckError]:
         """What stands in the way of the tasks, beside what they send to children."""
+        from processes import preflight
+
         fine: set[str | None] = {None}  # paths of logfiles; many tasks may share one
         for key, call in zip(self._ordered(), calls, strict=True):
             problem = preflight.check_limits(call, backend.enforces, backend.memory_budget)
@@ -543,12 +544,15 @@ def _check_deadline(deadline: object) -> None:
         raise ValueError(msg)
 
 
-def _with_workers(pool: ProcessPool, max_workers: int) -> ProcessPool:
-    return ProcessPool(
-        max_workers,
-        start_method=pool.start_method,
-        max_tasks_per_child=pool.max_tasks_per_child,
-        initializer=pool.initializer,
-        initargs=pool.initargs,
-        memory_budget=pool.memory_budget,
-    )
+def _pool_backend(pool: ProcessPool, *, for_run: bool) -> Backend:
+    """For a run its keeper is started first: all else is loaded while that starts."""
+    launcher = Launcher(pool.start_method, pool.max_workers)
+    with contextlib.ExitStack() as undo:
+        undo.callback(launcher.close)
+        if for_run:
+            launcher.begin()
+        from processes.backends.pool import PoolBackend
+
+        backend = PoolBackend(pool, launcher)
+        undo.pop_all()
+    return backend

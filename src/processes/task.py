@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
 
 from processes import logs
 from processes.attempt import Call, bind
-from processes.events import TaskStatus
 from processes.exceptions import CircularDependencyError
 from processes.graph import key_of
 from processes.spec import NO_DELAYS, PLAIN, Injection, TaskSpec, require, require_callable
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Self
 
+    from processes.events import TaskStatus
     from processes.report import TaskResult
 
 __all__ = ["Task", "TaskDependency", "TaskResult", "TaskStatus"]
@@ -62,11 +62,15 @@ class _Results(Protocol):
 if not TYPE_CHECKING:  # or a checker would take any name for one of this module
 
     def __getattr__(name: str) -> object:
-        """`TaskResult`, which 7.0.4 had here: loading it takes longer than all that a Task needs."""
+        """`TaskResult` and `TaskStatus`, which 7.0.4 had here: what they load takes longer than all a Task needs."""
         if name == "TaskResult":
             from processes.report import TaskResult
 
             return TaskResult
+        if name == "TaskStatus":
+            from processes.events import TaskStatus
+
+            return TaskStatus
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
 

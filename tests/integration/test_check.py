@@ -19,7 +19,7 @@ from processes import (
     TaskDependency,
     UnpicklableError,
 )
-from processes.backends.pool import PoolBackend
+from processes.launch import Launcher
 from support.pools import START_METHODS
 
 EVERY_WAY = [None, "threads", "processes", *(ProcessPool(start_method=method) for method in START_METHODS)]
@@ -83,7 +83,7 @@ def test_process_without_problems_passes(way: Any, tmp_path: Path) -> None:  # n
 
 def test_check_is_quick_and_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand tasks; neither a process nor a thread is there at any time, nor a descriptor afterwards."""
-    monkeypatch.setattr(PoolBackend, "_start_keeper", lambda self: pytest.fail("a process was started"))
+    monkeypatch.setattr(Launcher, "_start", lambda self: pytest.fail("a process was started"))
     monkeypatch.setattr(threading.Thread, "start", lambda self: pytest.fail("a thread was started"))
     tasks = [Task("t0", add, args=(0, {"some": ["data"] * 10}))]
     tasks += [Task(f"t{n}", add, args=(n,), dependencies=[takes(f"t{n - 1}")]) for n in range(1, 1000)]

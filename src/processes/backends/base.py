@@ -66,15 +66,6 @@ class Backend(abc.ABC):
         """Why `open` would refuse the tasks, all of it; nothing is started, and this is not opened afterwards."""
         return []
 
-    def launch(self) -> None:  # noqa: B027  nothing to do is a sound default
-        """
-        Begin what takes a while and needs to know nothing of the tasks; `open` or `close` follows.
-
-        Raises:
-            ValueError: It cannot be opened as things are.
-            WorkerStartError: Or the system refuses.
-        """
-
     @abc.abstractmethod
     def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
         """

@@ -23,15 +23,12 @@ import contextlib
 import errno
 import math
 import os
-import resource
 import select
 import sys
-import threading
-from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from processes import blob, launch, logs, system, usage, wire
+from processes import blob, logs, system, usage, wire
 from processes.attempt import Profile, is_retryable
 from processes.backends.base import Backend
 from processes.blob import MemoryFile, Value
@@ -57,22 +54,22 @@ from processes.exceptions import (
     signal_name,
 )
 from processes.failure import Failure, Stack, of_error, read_stack
+from processes.launch import Launcher
 from processes.page import CLOSED, LOGGED_S, MESSAGE_MAX
 from processes.preflight import Packer
-from processes.spec import name_of, require, require_callable, require_int
+from processes.spec import name_of
 from processes.usage import Measure, Packed, measure_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from processes.attempt import Call
+    from processes.backends.options import ProcessPool
     from processes.launch import KeeperLink
     from processes.logs import Destination
     from processes.wire import Message
 
 _SIGKILL = 9
-
-START_METHODS = ("forkserver", "spawn", "fork")
 
 #: An attempt that has run for this long is looked at: its start is reported, what lies behind it is taken back.
 LOOK_AFTER_S = 0.005
@@ -129,89 +126,6 @@ _KEPT_FILES_MAX = 128
 #: Those that several tasks have may take this share of the memory that is available when the run begins: to pickle them
 #: for each task would take as much of it, again and again.
 _SHARED_PART = 4
-
-#: What a child takes of the program's descriptors: both ends of its channel, page, tokens and pidfd.
-_DESCRIPTORS_EACH = 5
-
-#: Threads that numeric libraries start for themselves; read when they are imported.
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
-
-
-@dataclass(frozen=True)
-class ProcessPool:
-    """
-    Run tasks in child processes of this library: isolated, with hard time-outs and memory limits.
-
-    Pass it as `Process.run(parallel=ProcessPool(...))`; `parallel="processes"` is short for `ProcessPool()`. It holds
-    options only, so one can serve many runs, also at the same time.
-    """
-
-    __module__ = "processes"
-
-    #: Children at a time; None for the CPUs this process may use, by affinity and cgroup quota.
-    max_workers: int | None = None
-    #: "forkserver" (the default for None): fork of a clean interpreter that has imported what the run needs; "spawn":
-    #: a new interpreter each; "fork": a copy of the caller, refused while the caller has threads.
-    start_method: str | None = None
-    #: Replace a child after so many attempts; None for never.
-    max_tasks_per_child: int | None = None
-    #: Called once in each child before its first attempt, with `initargs`; if it raises, the run ends.
-    initializer: Callable[..., object] | None = None
-    initargs: tuple[Any, ...] = ()
-    #: A size that all attempts together may use, as `memory_limit` counts it. None starts that has no room beside the
-    #: others, each of which counts with its `memory_limit`, or what it uses if that is more; if the budget is passed,
-    #: the one that uses most is killed. None for no budget. Kept in bytes.
-    memory_budget: int | str | None = None
-
-    def __init__(  # the generated one has no keyword-only part behind `max_workers`
-        self,
-        max_workers: int | None = None,
-        *,
-        start_method: str | None = None,
-        max_tasks_per_child: int | None = None,
-        initializer: Callable[..., object] | None = None,
-        initargs: tuple[Any, ...] = (),
-        memory_budget: int | str | None = None,
-    ) -> None:
-        """
-        Check and keep the options.
-
-        Raises:
-            TypeError: A number is no int, the initializer cannot be called, `initargs` is no tuple.
-            ValueError: A number below 1, no such start method or no such size.
-        """
-        require_int("max_workers", max_workers)
-        require_int("max_tasks_per_child", max_tasks_per_child)
-        if max_tasks_per_child is not None and max_tasks_per_child < 1:
-            msg = f"max_tasks_per_child must be at least 1 or None for no limit, got {max_tasks_per_child}"
-            raise ValueError(msg)
-        if start_method is not None and start_method not in START_METHODS:
-            msg = f"start_method must be one of {', '.join(START_METHODS)} or None, got {start_method!r}"
-            raise ValueError(msg)
-        if initializer is not None:
-            require_callable("initializer", initializer)
-        require("initargs", initargs, tuple)
-        # Below 1 is 1, as `Process.run` has always had it.
-        object.__setattr__(self, "max_workers", None if max_workers is None else max(1, max_workers))
-        object.__setattr__(self, "start_method", start_method)
-        object.__setattr__(self, "max_tasks_per_child", max_tasks_per_child)
-        object.__setattr__(self, "initializer", initializer)
-        object.__setattr__(self, "initargs", initargs)
-        object.__setattr__(self, "memory_budget", _parse_budget(memory_budget))
-
-
-def _parse_budget(size: int | str | None) -> int | None:
-    try:
-        return None if size is None else usage.parse_size(size)
-    except (TypeError, ValueError) as error:
-        msg = f"memory_budget: {error}"
-        raise type(error)(msg) from error
 
 
 class _Prepared:
@@ -280,12 +194,11 @@ class PoolBackend(Backend):
 
     enforces = frozenset({"timeout", "memory_limit", "capture_output"})
 
-    def __init__(self, options: ProcessPool) -> None:
-        """Nothing is started before `open`."""
-        _refuse_platform()
+    def __init__(self, options: ProcessPool, launcher: Launcher | None = None) -> None:
+        """Take over a launcher of these options, which may have begun; nothing else is started before `open`."""
         self._options = options
-        self._method = options.start_method or START_METHODS[0]
-        self._max_workers = options.max_workers or usage.usable_cpus()
+        self._launcher = launcher or Launcher(options.start_method, options.max_workers)
+        self._max_workers = self._launcher.max_workers
         self._calls: Sequence[Call] = ()
         self._prepared = _Prepared()
         self._functions: list[Value] = [b""]  # pickles by number; 0 is none
@@ -309,14 +222,12 @@ class PoolBackend(Backend):
         self._events: list[BackendEvent] = []
         self._estimate: float | None = None  # seconds that an attempt takes of late
         self._depth = 1  # so many attempts go into one channel
-        assert not isinstance(options.memory_budget, str)  # noqa: S101  ProcessPool keeps it in bytes
         self.memory_budget = options.memory_budget
         self._held: dict[Child, int] = {}  # bytes that each child held above its start, when last looked at
         self._budget_at = math.inf  # when to look next
         self._full_at = 0  # with so many attempts placed there was no room for another; 0: there was
         self._unsent: set[Child] = set()  # children for which attempts were placed since the last wait
         self._grown: set[int] = set()  # ids of children that are to be replaced once they idle
-        self._startup_stderr = self._real_stderr = -1
         self._is_broken = False
         self._oom_kills: int | None = None  # of the system, when the run began
         self._spoilers: set[str] = set()  # tasks of which was said what they left
@@ -326,7 +237,7 @@ class PoolBackend(Backend):
     @property
     def way(self) -> tuple[str, int | None, str]:
         """What the report says of it."""
-        return "processes", self._max_workers, self._method
+        return "processes", self._max_workers, self._launcher.method
 
     @property
     def slots(self) -> int:
@@ -364,30 +275,19 @@ class PoolBackend(Backend):
         """Pickle everything, and look at the program's threads."""
         problems: list[Exception] = []
         try:
-            self._refuse_fork_with_threads()
+            self._launcher.refuse_fork_with_threads()
         except ValueError as error:
             problems.append(error)
         return [*problems, *self._prepare(calls)]
 
-    def launch(self) -> None:
-        """Start the keeper: a new interpreter takes as long as thousands of tasks take to be gone through."""
-        self._refuse_fork_with_threads()
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        # Values and logs need some too.
-        affordable = max(1, usage.free_descriptors() // 2 // _DESCRIPTORS_EACH)
-        self._fit_workers(affordable, f"the program may have {limit} descriptors open")
-        self._startup_stderr = system.memory_file("stderr")
-        _set_append(self._startup_stderr)
-        try:
-            self._real_stderr = os.dup(2)
-        except OSError:  # The program runs with its stderr closed.
-            self._real_stderr = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        self._start_keeper()
-
     def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
         """Pickle everything, all refusals at once."""
-        if self._keeper is None:
-            self.launch()
+        if not self._launcher.has_begun:
+            self._launcher.begin()
+        self._max_workers = self._launcher.max_workers
+        if self._launcher.trouble:
+            self._events.append(TroubleSeen(self._launcher.trouble))
+        self._take_keeper()
         if self.wakeup is not None:
             self._watch(self.wakeup.fileno(), self._heed_wakeup)
         self._calls = calls
@@ -513,17 +413,7 @@ class PoolBackend(Backend):
         self._children.clear()
         self._prepared = _Prepared()
         self._poll.close()
-        wire.close_all([fd for fd in (self._startup_stderr, self._real_stderr) if fd >= 0])
-        self._startup_stderr = self._real_stderr = -1
-
-    def _refuse_fork_with_threads(self) -> None:
-        if self._method == "fork" and threading.active_count() > 1:
-            msg = (
-                f"start_method='fork' cannot be used while the program has threads "
-                f"({threading.active_count() - 1} beside this one): a fork copies their locks. "
-                "Use 'forkserver' or 'spawn'."
-            )
-            raise ValueError(msg)
+        self._launcher.close()
 
     # ---- before the run ----------------------------------------------------------------------------------------------
 
@@ -561,41 +451,20 @@ class PoolBackend(Backend):
 
     # ---- the keeper --------------------------------------------------------------------------------------------------
 
-    def _start_keeper(self) -> None:
-        levels, disabled = logs.snapshot()
-        setup = wire.Setup(
-            self._method,
-            launch.interpreter(),
-            os.getpid(),
-            list(sys.path),
-            list(sys.argv),
-            levels,
-            disabled,
-            self._startup_stderr,
-            self._real_stderr,
-        )
-        self._keeper_ready, self._importing = False, None
-        try:
-            self._keeper = launch.launch(setup, self._environment())
-        except OSError as error:
-            msg = f"the process that starts the workers could not be started: {error}"
-            raise WorkerStartError(msg) from error
-        self._watch(self._keeper.channel.fileno(), self._read_keeper)
-        self._watch(self._keeper.end, self._keeper_ended)
+    def _take_keeper(self) -> None:
+        keeper = self._launcher.take()
+        self._keeper, self._keeper_ready, self._importing = keeper, False, None
+        self._watch(keeper.channel.fileno(), self._read_keeper)
+        self._watch(keeper.end, self._keeper_ended)
 
     def _prepare_keeper(self) -> None:
         """Let it import what the functions need, and start the workers that were asked for."""
-        modules = blob.may_import_elsewhere(self._modules) if self._method == "forkserver" else []
+        modules = blob.may_import_elsewhere(self._modules) if self._launcher.method == "forkserver" else []
         wanted = [name for name in modules if name not in self._left_out]
         self._order(wire.PREPARE, 0, wanted, self._initializer, self._wants_info)
         for child in self._children.values():
             if child.pid == 0:
                 self._ask_for(child)
-
-    def _environment(self) -> dict[str, str]:
-        """The parent's environment, with the threads of numeric libraries shared out among the workers."""
-        threads = str(max(1, usage.usable_cpus() // self._max_workers))
-        return {**dict.fromkeys(_THREAD_VARIABLES, threads), **os.environ}
 
     def _read_keeper(self) -> None:
         while self._keeper is not None:
@@ -637,8 +506,7 @@ class PoolBackend(Backend):
     def _start_another_keeper(self) -> None:
         try:
             with self.quiet():
-                self._refuse_fork_with_threads()
-                self._start_keeper()
+                self._take_keeper()
             self._prepare_keeper()
         except (ValueError, WorkerStartError) as error:
             self._break(error if isinstance(error, WorkerStartError) else WorkerStartError(str(error)))
@@ -663,7 +531,9 @@ class PoolBackend(Backend):
         self._drop_keeper()
         self._lose_workers()
         if self._keeper_deaths > 1:
-            self._break(WorkerStartError("the process that starts the workers died twice", stderr=self._stderr_text()))
+            self._break(
+                WorkerStartError("the process that starts the workers died twice", stderr=self._launcher.stderr_text())
+            )
             return
         self._events.append(TroubleSeen("the process that starts the workers died; another was started"))
         self._start_another_keeper()
@@ -1211,7 +1081,7 @@ class PoolBackend(Backend):
         self._take_back(child)
         child.order = (attempt_id, error)
         if is_running and placed.sure is None:
-            child.stacks_then = child.stacks(may_end_anywhere=self._method == "fork")
+            child.stacks_then = child.stacks(may_end_anywhere=self._launcher.method == "fork")
         child.kill()
 
     # ---- ends --------------------------------------------------------------------------------------------------------
@@ -1238,7 +1108,7 @@ class PoolBackend(Backend):
         self._remove(child)
         if self._false_starts >= _FALSE_STARTS_MAX:
             cause = f"workers die before they can run anything (the last with status {status})"
-            self._break(WorkerStartError(cause, stderr=self._stderr_text()))
+            self._break(WorkerStartError(cause, stderr=self._launcher.stderr_text()))
 
     def _blame(self, child: Child, placed: Placed, status: int, measure: Measure) -> None:
         """The attempt that was running when its child died takes the cause."""
@@ -1303,10 +1173,6 @@ class PoolBackend(Backend):
         self._is_broken = True
         self._events.append(RunBroken(error))
 
-    def _stderr_text(self) -> str:
-        size = os.fstat(self._startup_stderr).st_size
-        return os.pread(self._startup_stderr, 20_000, max(0, size - 20_000)).decode(errors="replace")
-
     # ---- descriptors -------------------------------------------------------------------------------------------------
 
     def _watch(self, descriptor: int, reader: Callable[[], None]) -> None:
@@ -1317,21 +1183,6 @@ class PoolBackend(Backend):
         if self._readers.pop(descriptor, None) is not None:
             with contextlib.suppress(OSError):
                 self._poll.unregister(descriptor)
-
-
-def _refuse_platform() -> None:
-    if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
-        msg = (
-            "parallel='processes' needs Linux 5.10 or newer (pidfd, memfd, /proc). "
-            "Use parallel='threads', or parallel=None to run in this thread."
-        )
-        raise NotImplementedError(msg)
-
-
-def _set_append(descriptor: int) -> None:
-    import fcntl
-
-    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
 
 
 def _stack_when_stopped(dump: str) -> Stack:
