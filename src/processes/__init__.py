@@ -15,10 +15,11 @@ How a task travels, with the process boundary down the middle:
 1. `task`, `process`: what the user asks for is checked, as far as it can be before anything runs (`preflight`); `graph`
    orders it; `spec` is what the scheduler may know of it.
 2. `scheduler` (pure) decides which attempt starts when; `runner` is the only loop and carries its decisions out.
-3. `backends.pool` pickles functions and arguments (`blob`), places attempts with workers (`child`), holds them to their
-   limits and lays the blame; `backends.threads` and `backends.sequential` make attempts in the caller's process.
-4. `launch` starts `keeper`, which starts, reaps and buries the workers; `worker` makes one attempt after another and
-   answers by `wire`; `workplace` puts back what an attempt changed of its worker, part by part (`watched`).
+3. `launch` starts `keeper` first, which starts, reaps and buries the workers. `backends.prepared` pickles functions and
+   arguments (`blob`); `backends.pool` places attempts with workers (`child`), holds them to their limits and lays the
+   blame. `backends.threads` and `backends.sequential` make attempts in the caller's process.
+4. `worker` makes one attempt after another and answers by `wire`; `workplace` puts back what an attempt changed of its
+   worker, part by part (`watched`).
 5. An exception becomes plain data where it lives (`failure`); usage is measured there too (`usage`). `system` has what
    stands in for what a container's rules refuse of the kernel.
 6. `record` keeps what became of a task; `report` says it, task by task, and `run_info` when, where and how;

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from processes import Process, ProcessExecutionReport, ProcessPool, Task, TaskDependency, usage
-from processes.backends import pool as pool_backend
+from processes.backends import prepared
 from support.findable import Counted
 from support.pools import every_method, failures, pool, results, run
 
@@ -406,8 +406,8 @@ def test_arguments_of_many_tasks_for_which_there_is_no_room_are_pickled_for_each
     kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither with nor without a part of them kept does a task get another's."""
-    monkeypatch.setattr(usage, "available_memory", lambda: kept * pool_backend._SHARED_PART)
-    monkeypatch.setattr(pool_backend, "_KEPT_BYTES_MAX", 2**20)
+    monkeypatch.setattr(usage, "available_memory", lambda: kept * prepared._SHARED_PART)
+    monkeypatch.setattr(prepared, "_KEPT_BYTES_MAX", 2**20)
     arrays = [make_array(200_000 + number) for number in range(4)]
     tasks = [Task(f"t{number}", ends_of, args=(arrays[number % 4], number)) for number in range(12)]
     expected = {f"t{number}": (0.0, 199_999.0 + number % 4, number) for number in range(12)}

@@ -29,8 +29,9 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from processes import blob, logs, system, usage, wire
-from processes.attempt import Profile, is_retryable
+from processes.attempt import is_retryable
 from processes.backends.base import Backend
+from processes.backends.prepared import Prepared
 from processes.blob import MemoryFile, Value
 from processes.child import Child, Placed
 from processes.events import (
@@ -55,9 +56,7 @@ from processes.exceptions import (
 )
 from processes.failure import Failure, Stack, of_error, read_stack
 from processes.launch import Launcher
-from processes.page import CLOSED, LOGGED_S, MESSAGE_MAX
-from processes.preflight import Packer
-from processes.spec import name_of
+from processes.page import CLOSED, LOGGED_S
 from processes.usage import Measure, Packed, measure_of
 
 if TYPE_CHECKING:
@@ -118,76 +117,6 @@ _FALSE_STARTS_MAX = 20
 #: How long the keeper may take to import one module before that is left to the workers, in seconds.
 _IMPORT_MAX_S = 10.0
 
-#: Large arguments are kept ready for the run up to this many bytes and files, and in a quarter of the descriptors that
-#: are free at most; beyond, each is pickled when needed.
-_KEPT_BYTES_MAX = 256 * 2**20
-_KEPT_FILES_MAX = 128
-
-#: Those that several tasks have may take this share of the memory that is available when the run begins: to pickle them
-#: for each task would take as much of it, again and again.
-_SHARED_PART = 4
-
-
-class _Prepared:
-    """
-    Function, profile and arguments of each task, by its position, ready to be sent.
-
-    Lists of plain values: an object for each task would have the garbage collector look at it again and again.
-    """
-
-    def __init__(self) -> None:
-        self.functions: list[int] = []
-        self.profiles: list[int] = []
-        #: The task's name and its pickled arguments behind it, or None where they do not fit the page.
-        self.calls: list[bytes | None] = []
-        self.name_lengths: list[int] = []
-        #: {task: its arguments}, of those that do not fit; None where they are pickled anew whenever they are sent.
-        self.large: dict[int, Value | None] = {}
-        #: Objects that several tasks have, and {task: the numbers that stand for them in its arguments}.
-        self.shared = blob.Shared()
-        self.shared_by: dict[int, tuple[int, ...]] = {}
-
-    def add(self, name: str, function: int, profile: int, arguments: Value | None) -> None:
-        """Append a task; an empty value is no arguments, None stands for those that are pickled when they are sent."""
-        encoded = name.encode("utf-8", "surrogatepass")
-        call = encoded + arguments if type(arguments) is bytes else None
-        if call is None or len(call) > MESSAGE_MAX or self.shared.met:
-            task = len(self.calls)
-            self.large[task] = arguments
-            call = None
-            if self.shared.met:
-                self.shared_by[task] = tuple(self.shared.met)
-                self.shared.met.clear()
-        self.functions.append(function)
-        self.profiles.append(profile)
-        self.calls.append(call)
-        self.name_lengths.append(len(encoded))
-
-    def arguments(self, task: int) -> Value | None:
-        """A task's pickled arguments; None where it has none, or where they are to be pickled anew."""
-        call = self.calls[task]
-        return (self.large[task] if call is None else call[self.name_lengths[task] :]) or None
-
-    def shared_values(self, task: int) -> list[tuple[int, Value]]:
-        """What stands as numbers in its arguments."""
-        return [(number, self.shared.values[number]) for number in self.shared_by.get(task, ())]
-
-
-class _Room:
-    """What is left of the bytes and files that may be kept for a run."""
-
-    def __init__(self, size: float, files: int) -> None:
-        self._bytes = size
-        self._files = files
-
-    def take(self, file: MemoryFile) -> bool:
-        """Whether the file has a place, which it then takes."""
-        if self._files < 1 or self._bytes < file.size:
-            return False
-        self._files -= 1
-        self._bytes -= file.size
-        return True
-
 
 class PoolBackend(Backend):
     """One run's children."""
@@ -200,11 +129,7 @@ class PoolBackend(Backend):
         self._launcher = launcher or Launcher(options.start_method, options.max_workers)
         self._max_workers = self._launcher.max_workers
         self._calls: Sequence[Call] = ()
-        self._prepared = _Prepared()
-        self._functions: list[Value] = [b""]  # pickles by number; 0 is none
-        self._profiles: list[Value] = [b""]
-        self._modules: set[str] = set()
-        self._initializer: bytes | None = None
+        self._prepared = Prepared()
         self._wants_info = False
         self._keeper: KeeperLink | None = None
         self._keeper_ready = False
@@ -278,7 +203,7 @@ class PoolBackend(Backend):
             self._launcher.refuse_fork_with_threads()
         except ValueError as error:
             problems.append(error)
-        return [*problems, *self._prepare(calls)]
+        return [*problems, *self._prepared.prepare(calls, self._options)]
 
     def open(self, calls: Sequence[Call], destinations: Sequence[Destination | None]) -> None:
         """Pickle everything, all refusals at once."""
@@ -295,7 +220,7 @@ class PoolBackend(Backend):
         self._wants_info = any(destination is not None for destination in destinations)
         try:
             self._is_pickling = True
-            problems = self._prepare(calls)
+            problems = self._prepared.prepare(calls, self._options)
         finally:
             self._is_pickling = False
         if problems:
@@ -411,43 +336,11 @@ class PoolBackend(Backend):
         for child in self._children.values():
             child.close()
         self._children.clear()
-        self._prepared = _Prepared()
+        self._prepared = Prepared()
         self._poll.close()
         self._launcher.close()
 
     # ---- before the run ----------------------------------------------------------------------------------------------
-
-    def _prepare(self, calls: Sequence[Call]) -> list[UnpicklableError]:
-        """Pickle what goes to the children; what cannot be."""
-        files = usage.free_descriptors() // 4
-        shared_room = _Room((usage.available_memory() or math.inf) / _SHARED_PART, min(_KEPT_FILES_MAX, files))
-        room = _Room(_KEPT_BYTES_MAX, min(_KEPT_FILES_MAX, files))
-        prepared = self._prepared
-        packer = Packer(calls, shared_room.take, prepared.shared)
-        functions: dict[int, int] = {}  # {id of a function: its number}; the calls keep the functions alive
-        profiles: dict[tuple[object, ...], int] = {Profile(): 0}  # {fields of a Profile: its number}
-        for call in calls:
-            number = functions.get(id(call.func))
-            if number is None:
-                number = functions[id(call.func)] = len(self._functions)
-                self._functions.append(packer.pack(call.name, "function", call.func, label=name_of(call.func)))
-            wanted = call.frame_filter, call.retry_on, call.redact, call.capture_output
-            profile = profiles.get(wanted)
-            if profile is None:
-                profile = profiles[wanted] = len(self._profiles)
-                self._profiles.append(packer.pack(call.name, "retry_on", wanted))
-            arguments: Value | None = packer.pack_arguments(call) if call.args or call.kwargs else b""
-            if isinstance(arguments, MemoryFile) and not room.take(arguments):
-                arguments.close()
-                arguments = None
-            prepared.add(call.name, number, profile, arguments)
-        if self._options.initializer is not None:
-            what, initializer = "the pool's initializer", (self._options.initializer, self._options.initargs)
-            value = packer.pack("(every task)", what, initializer, inline_max=sys.maxsize)
-            assert isinstance(value, bytes)  # noqa: S101  sys.maxsize fits everything
-            self._initializer = value
-        self._modules = packer.modules
-        return packer.problems
 
     # ---- the keeper --------------------------------------------------------------------------------------------------
 
@@ -459,9 +352,9 @@ class PoolBackend(Backend):
 
     def _prepare_keeper(self) -> None:
         """Let it import what the functions need, and start the workers that were asked for."""
-        modules = blob.may_import_elsewhere(self._modules) if self._launcher.method == "forkserver" else []
+        modules = blob.may_import_elsewhere(self._prepared.modules) if self._launcher.method == "forkserver" else []
         wanted = [name for name in modules if name not in self._left_out]
-        self._order(wire.PREPARE, 0, wanted, self._initializer, self._wants_info)
+        self._order(wire.PREPARE, 0, wanted, self._prepared.initializer, self._wants_info)
         for child in self._children.values():
             if child.pid == 0:
                 self._ask_for(child)
@@ -645,12 +538,13 @@ class PoolBackend(Backend):
 
     def _place(self, child: Child, placed: Placed, job: StartAttempt, arguments: Value | None) -> None:
         """Place an attempt with all that its child lacks."""
-        function, profile = self._prepared.functions[job.task], self._prepared.profiles[job.task]
+        prepared = self._prepared
+        function, profile = prepared.functions[job.task], prepared.profiles[job.task]
         function_value = profile_value = None
         if function not in child.functions:
-            placed.function, function_value = function, self._functions[function]
+            placed.function, function_value = function, prepared.function_values[function]
         if profile not in child.profiles:
-            placed.profile, profile_value = profile, self._profiles[profile]
+            placed.profile, profile_value = profile, prepared.profile_values[profile]
         placed.is_special = function_value is not None or profile_value is not None
         placed.datagram, placed.descriptors = wire.encode_job(
             job.attempt_id,
@@ -661,7 +555,7 @@ class PoolBackend(Backend):
             profile_value,
             arguments,
             job.inputs,  # type: ignore[arg-type]  # handles of ours are Values
-            self._prepared.shared_values(job.task),
+            prepared.shared_values(job.task),
         )
         if placed.descriptors:
             placed.keep = function_value, profile_value, arguments, job.inputs
