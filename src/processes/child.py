@@ -135,10 +135,12 @@ class Child:
         else:
             self._unsent_long.append(placed)
 
-    def place_call(self, placed: Placed, function: int, profile: int, name_length: int, message: bytes) -> None:
+    def place_call(
+        self, placed: Placed, function: int, profile: int, name_length: int, takes_result: bool, message: bytes
+    ) -> None:
         """Take an attempt that needs nothing but the call, see `Page.put_call`."""
-        number = self._given + self._unsent
-        self.page.put_call(number, placed.attempt_id, placed.follows, function, profile, name_length, message)
+        number, attempt_id, follows = self._given + self._unsent, placed.attempt_id, placed.follows
+        self.page.put_call(number, attempt_id, follows, function, profile, name_length, takes_result, message)
         self.inflight[placed.attempt_id] = placed
         self._unsent += 1
 

@@ -52,8 +52,9 @@ _SIZE = _RING_AT + RING_SIZE
 _STACKS_MAX = 2**20
 
 # attempt id; the one it follows, or 0; length of the message, 0 where it comes by the channel; of a call also the
-# numbers of function and profile, and the length of the task's name with which the message begins
-_JOB = struct.Struct("<QQIIII")
+# numbers of function and profile, the length of the task's name with which the message begins, and whether it takes
+# what the one that it follows returned
+_JOB = struct.Struct("<QQIIIII")
 _pack_job, _unpack_job = _JOB.pack_into, _JOB.unpack_from
 _OUTCOME = struct.Struct("<QII")  # number, length and checksum of the message
 _TOLD = 5  # the cell that counts outcomes
@@ -92,6 +93,8 @@ class PagedJob(NamedTuple):
     profile: int
     #: The message begins with so many bytes of the task's name; its pickled arguments follow.
     name_length: int
+    #: Whether the last positional argument is what the attempt returned that this one follows.
+    takes_result: bool
 
     @property
     def name(self) -> str:
@@ -167,23 +170,32 @@ class Page:
 
     def put_job(self, number: int, attempt_id: int, follows: int, message: bytes) -> None:
         """Write the job with that number, counted from 0; an empty message says that it comes by the channel."""
-        self.put_call(number, attempt_id, follows, 0, 0, 0, message)
+        self.put_call(number, attempt_id, follows, 0, 0, 0, False, message)
 
     def put_call(
-        self, number: int, attempt_id: int, follows: int, function: int, profile: int, name_length: int, message: bytes
+        self,
+        number: int,
+        attempt_id: int,
+        follows: int,
+        function: int,
+        profile: int,
+        name_length: int,
+        takes_result: bool,
+        message: bytes,
     ) -> None:
         """Write a job that needs nothing but the call: the fields of a `PagedJob`."""
         at = _HEADER_SIZE + number % SLOTS * _SLOT_SIZE
-        _pack_job(self._view, at, attempt_id, follows, len(message), function, profile, name_length)
+        _pack_job(self._view, at, attempt_id, follows, len(message), function, profile, name_length, takes_result)
         at += _JOB.size
         self._view[at : at + len(message)] = message
 
     def job(self, number: int) -> PagedJob:
         """The job with that number."""
         at = _HEADER_SIZE + number % SLOTS * _SLOT_SIZE
-        attempt_id, follows, length, function, profile, name_length = _unpack_job(self._view, at)
+        attempt_id, follows, length, function, profile, name_length, takes_result = _unpack_job(self._view, at)
         at += _JOB.size
-        return PagedJob(attempt_id, follows, self._view[at : at + length], function, profile, name_length)
+        message = self._view[at : at + length]
+        return PagedJob(attempt_id, follows, message, function, profile, name_length, bool(takes_result))
 
     # ---- outcomes ----------------------------------------------------------------------------------------------------
 

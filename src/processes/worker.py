@@ -478,7 +478,11 @@ def _arguments(
     """
     pickled = job.arguments
     if isinstance(job, PagedJob):
-        return ((), {}) if pickled is None else blob.load(pickled)
+        args, kwargs = ((), {}) if pickled is None else blob.load(pickled)
+        if job.takes_result:
+            injected.append(blob.load(before))
+            args += (injected[0],)
+        return args, kwargs
     args, kwargs = ((), {}) if pickled is None else blob.load(pickled, _finder(job.shared) if job.shared else None)
     if not job.injected:
         return args, kwargs

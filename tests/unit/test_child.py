@@ -91,8 +91,8 @@ def test_child_sends_nothing_before_it_is_flushed(child: Child, worker: Worker) 
 def test_child_hands_over_calls_among_other_attempts(child: Child, worker: Worker) -> None:
     """In order, and taken back as all others."""
     place(child, 1)
-    child.place_call(Placed(2, CALL), 7, 0, 4, b"nameargs")
-    child.place_call(Placed(3, CALL), 7, 0, 4, b"name")
+    child.place_call(Placed(2, CALL), 7, 0, 4, False, b"nameargs")
+    child.place_call(Placed(3, CALL), 7, 0, 4, False, b"name")
     child.flush()
     assert worker.take() == (1, wire.encode(wire.JOB, 1, b"x")[0])
     assert worker.take() == (2, b"nameargs")

@@ -81,9 +81,9 @@ def test_page_tells_of_a_job_that_comes_by_the_channel(sides: Sides) -> None:
 def test_page_hands_calls_over_in_parts(sides: Sides) -> None:
     """Numbers of function and profile, and where the arguments begin."""
     parent, worker = sides
-    parent.put_call(SLOTS + 1, 2**40, 2**41, 2**31, 3, 4, b"nameargs")
+    parent.put_call(SLOTS + 1, 2**40, 2**41, 2**31, 3, 4, True, b"nameargs")
     job = worker.job(SLOTS + 1)
-    assert (job.attempt_id, job.follows, job.function, job.profile) == (2**40, 2**41, 2**31, 3)
+    assert (job.attempt_id, job.follows, job.function, job.profile, job.takes_result) == (2**40, 2**41, 2**31, 3, True)
     assert (bytes(job.message[: job.name_length]), bytes(job.message[job.name_length :])) == (b"name", b"args")
 
 

@@ -57,6 +57,7 @@ from processes.exceptions import (
 from processes.failure import Failure, Stack, of_error, read_stack
 from processes.launch import Launcher
 from processes.page import CLOSED, LOGGED_S
+from processes.spec import Injection
 from processes.usage import Measure, Packed, measure_of
 
 if TYPE_CHECKING:
@@ -116,6 +117,10 @@ _FALSE_STARTS_MAX = 20
 
 #: How long the keeper may take to import one module before that is left to the workers, in seconds.
 _IMPORT_MAX_S = 10.0
+
+
+#: What an attempt takes that takes what the one before it returned, as most followers do.
+_RESULT_BEFORE = ((Injection(True, None), None),)
 
 
 class PoolBackend(Backend):
@@ -269,8 +274,10 @@ class PoolBackend(Backend):
             self._expect(child, placed, monotonic())
         self._unsent.add(child)
         function, profile = prepared.functions[task], prepared.profiles[task]
-        if message is not None and not job.inputs and function in child.functions and profile in child.profiles:
-            child.place_call(placed, function, profile, prepared.name_lengths[task], message)
+        takes_result = job.inputs == _RESULT_BEFORE
+        is_known = function in child.functions and profile in child.profiles
+        if message is not None and is_known and (takes_result or not job.inputs):
+            child.place_call(placed, function, profile, prepared.name_lengths[task], takes_result, message)
         else:
             self._place(child, placed, job, arguments or prepared.arguments(task))
 
