@@ -764,6 +764,7 @@ class PoolBackend(Backend):
             self._say_spoiled(child, str(text))
         elif message.kind == wire.UNMADE and child.inflight.pop(message.id, None) is not None:
             self._events.append(AttemptReturned(message.id))
+            self._await_next(child, monotonic())
 
     def _say_spoiled(self, child: Child, left: str) -> None:
         """Warn of the task that spoiled its child, once however often it does."""
@@ -808,15 +809,19 @@ class PoolBackend(Backend):
         child.is_long = False
         self._false_starts = 0
         self._count_durations(seconds, count)
+        self._await_next(child, ended_at)
+        if self._options.max_tasks_per_child is not None and child.made >= self._options.max_tasks_per_child:
+            child.kill()
+
+    def _await_next(self, child: Child, since: float) -> None:
+        """What a child holds next has begun by then; one that idles is not to hold much."""
         for head in child.inflight.values():
-            self._expect(child, head, ended_at)
+            self._expect(child, head, since)
             break
         else:
             child.check_at = math.inf
             if child.resident - child.ready_resident > _IDLE_GROWTH_MAX:
                 self._grown.add(child.id)
-        if self._options.max_tasks_per_child is not None and child.made >= self._options.max_tasks_per_child:
-            child.kill()
 
     def _close_output(self, child: Child, placed: Placed, until: int) -> None:
         if placed.output is not None:
