@@ -197,10 +197,10 @@ class Scheduler:
         return commands
 
     def _follower_of(self, followed: int) -> int | None:
-        for task in self._dependants[followed]:
-            if self._missing[task] == 1 and self._states[task] is TaskState.WAITING:
-                return None if self._keeps_order and task != self._first_unplaced() else task
-        return None
+        missing, states = self._missing, self._states
+        may = [task for task in self._dependants[followed] if missing[task] == 1 and states[task] is TaskState.WAITING]
+        first = min(may, key=self._ranks.__getitem__, default=None)
+        return None if self._keeps_order and first is not None and first != self._first_unplaced() else first
 
     def _first_unplaced(self) -> int:
         while self._states[self._ranked[self._first_rank]] not in (TaskState.WAITING, TaskState.READY):

@@ -527,6 +527,12 @@ def test_scheduler_places_one_follower_behind_an_attempt() -> None:
     assert run.placed == [1, 2, 3]
 
 
+def test_scheduler_lets_follow_that_on_which_most_wait() -> None:
+    """The longest chain goes first here too."""
+    run = following(task(), task(0), task(0), task(2), slots=2)
+    assert run.placed == [0, 2]
+
+
 def test_scheduler_lets_follow_what_waits_for_one_attempt_only() -> None:
     """With two missing there is none behind which it could run."""
     run = following(task(), task(), task(0, 1), slots=4)
