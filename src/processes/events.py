@@ -177,6 +177,11 @@ class CancelAttempt:
 
 
 @dataclass(slots=True)
+class RecallAttempts:
+    """A task failed and nothing is to start any more: what has not begun comes back."""
+
+
+@dataclass(slots=True)
 class RetryTask:
     """Attempt `number` failed and another follows after `delay` seconds."""
 
@@ -216,4 +221,4 @@ class ReleaseValue:
     task: int
 
 
-Command = StartAttempt | CancelAttempt | RetryTask | FinishTasks | FailTask | SkipTask | ReleaseValue
+Command = StartAttempt | CancelAttempt | RecallAttempts | RetryTask | FinishTasks | FailTask | SkipTask | ReleaseValue

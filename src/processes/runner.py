@@ -28,6 +28,7 @@ from processes.events import (
     Command,
     FailTask,
     FinishTasks,
+    RecallAttempts,
     RecordsLogged,
     ReleaseValue,
     RetryTask,
@@ -326,6 +327,8 @@ class _Run:
                     self._backend.release(handle)
                 case CancelAttempt():
                     self._cancel(command.attempt_id)
+                case RecallAttempts():
+                    self._backend.recall()
 
     def _forget_records(self, task: int) -> None:
         failed = self._records[task].last_failure

@@ -28,6 +28,7 @@ from processes.events import (
     Command,
     FailTask,
     FinishTasks,
+    RecallAttempts,
     ReleaseValue,
     RetryTask,
     RunBroken,
@@ -282,6 +283,7 @@ class Scheduler:
         self._finish_failed(task, commands)
         if self._fail_fast and self._stop is None:
             self._stop_run(SkipReason.FAIL_FAST, task, commands)
+            commands.append(RecallAttempts())
 
     def _finish_failed(self, task: int, commands: list[Command]) -> None:
         commands.append(FailTask(task, self._attempts[task]))

@@ -29,7 +29,9 @@ from processes import (
     WorkerCrashedError,
     WorkerStartError,
 )
+from processes.attempt import Call
 from processes.backends.pool import PoolBackend
+from processes.events import AttemptReturned, AttemptsSucceeded, StartAttempt
 from support.notes import wait_for_file
 from support.pools import every_method, failures, is_alive, pool, results, run
 
@@ -228,6 +230,23 @@ def test_keeper_that_dies_is_replaced_and_nobody_blamed(method: str, tmp_path: P
 def kill_keeper() -> None:
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(60)
+
+
+def test_attempts_that_have_not_begun_can_be_called_back() -> None:
+    """All of them come back, and what is placed afterwards is made."""
+    backend = PoolBackend(ProcessPool(2))
+    backend.open([Call(f"t{number}", square, (number,), {}) for number in range(3)], [None] * 3)
+    try:
+        backend.start(StartAttempt(1, 0, 1))
+        backend.start(StartAttempt(2, 1, 1))
+        backend.recall()
+        assert backend.wait(None) == [AttemptReturned(1), AttemptReturned(2)]
+        backend.start(StartAttempt(3, 2, 1))
+        *_, ended = backend.wait(None)
+        assert isinstance(ended, AttemptsSucceeded)
+        assert list(ended.attempt_ids) == [3]
+    finally:
+        backend.close()
 
 
 def test_keeper_that_lives_is_not_taken_for_one_that_died() -> None:

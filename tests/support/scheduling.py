@@ -25,6 +25,7 @@ from processes.events import (
     Command,
     FailTask,
     FinishTasks,
+    RecallAttempts,
     ReleaseValue,
     RetryTask,
     RunBroken,
@@ -239,10 +240,8 @@ class CheckedScheduler:
                     self._due[task] = self.now + delay
                 case ReleaseValue(task):
                     self._release(task)
-                case CancelAttempt(attempt_id):
-                    assert attempt_id in self._running, "only what runs can be ended"
-                    assert attempt_id not in self.cancelled, "ended twice"
-                    self.cancelled.add(attempt_id)
+                case CancelAttempt() | RecallAttempts():
+                    self._stop(command)
         self._check_state()
 
     def _end(self, task: int, how: str) -> None:
@@ -269,6 +268,14 @@ class CheckedScheduler:
             return
         assert task in ready, f"task {task} has no right to run: {ready} have"
         assert task == ready[0], f"task {task} before {ready[0]}"
+
+    def _stop(self, command: CancelAttempt | RecallAttempts) -> None:
+        if isinstance(command, RecallAttempts):
+            assert self._fail_fast, "what was placed may run"
+            return
+        assert command.attempt_id in self._running, "only what runs can be ended"
+        assert command.attempt_id not in self.cancelled, "ended twice"
+        self.cancelled.add(command.attempt_id)
 
     def _check_skip(self, skip: SkipTask) -> None:
         assert self.attempts[skip.task] == 0, "a task that ran is not skipped"
@@ -486,6 +493,11 @@ class RandomRun:
                     continue
                 child = found[0] if found else min(self.children, key=lambda child: len(child.attempts))
                 child.attempts.append(command.attempt_id)
+            elif isinstance(command, RecallAttempts):
+                for child in self.children:
+                    child.attempts, recalled = child.attempts[:1], child.attempts[1:]
+                    for attempt_id in recalled:
+                        self._place(self.run.give_back_attempt(attempt_id))
 
 
 def _random_specs(random: Random) -> list[TaskSpec]:

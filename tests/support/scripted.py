@@ -15,6 +15,7 @@ class ScriptedBackend(Backend):
         self._batches = list(batches)
         self._slots = slots
         self.started: list[int] = []
+        self.recalls = 0
         self.is_closed = False
 
     @property
@@ -31,6 +32,10 @@ class ScriptedBackend(Backend):
 
     def cancel(self, attempt_id: int, error: BaseException) -> None:
         """Nothing to end."""
+
+    def recall(self) -> None:
+        """Count it."""
+        self.recalls += 1
 
     def wait(self, until: float | None) -> list[BackendEvent]:
         """The next batch."""

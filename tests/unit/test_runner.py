@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from processes import runner
 from processes.attempt import Call
 from processes.events import (
+    AttemptFailed,
     AttemptReturned,
     AttemptsSucceeded,
     BackendEvent,
@@ -14,6 +15,7 @@ from processes.events import (
     TroubleSeen,
 )
 from processes.exceptions import RunTerminated, WorkerStartError
+from processes.failure import of_error
 from processes.logs import Destination
 from processes.runner import Outcome, Plan
 from processes.spec import PLAIN
@@ -29,10 +31,11 @@ def play(tasks: int, *batches: list[BackendEvent]) -> tuple[Outcome, ScriptedBac
     return play_on(ScriptedBackend(*batches), tasks)
 
 
-def play_on(backend: ScriptedBackend, tasks: int) -> tuple[Outcome, ScriptedBackend]:
+def play_on(backend: ScriptedBackend, tasks: int, *, fail_fast: bool = False) -> tuple[Outcome, ScriptedBackend]:
     """Run independent tasks on a backend."""
     calls = [Call(f"t{number}", print, (), {}) for number in range(tasks)]
-    return runner.run(Plan([PLAIN] * tasks, calls, [None] * tasks, lambda _: []), backend), backend
+    plan = Plan([PLAIN] * tasks, calls, [None] * tasks, lambda _: [])
+    return runner.run(plan, backend, fail_fast=fail_fast), backend
 
 
 def statuses(outcome: Outcome) -> list[TaskStatus]:
@@ -60,6 +63,15 @@ def test_returned_attempt_is_placed_again_and_does_not_count() -> None:
     assert backend.started == [1, 2]
     assert statuses(outcome) == [TaskStatus.SUCCESS]
     assert [measure for measure, _ in outcome.records[0].attempts] == [MEASURE]
+
+
+def test_failure_calls_back_what_has_not_begun_where_nothing_is_to_start() -> None:
+    """What comes back is skipped, what ran ends."""
+    failed = AttemptFailed(1, of_error(ValueError("wrong")), False, MEASURE)
+    last: list[BackendEvent] = [AttemptReturned(3), AttemptsSucceeded((2,), ("value",), (MEASURE,))]
+    outcome, backend = play_on(ScriptedBackend([failed], last, slots=3), 3, fail_fast=True)
+    assert statuses(outcome) == [TaskStatus.ERRORED, TaskStatus.SUCCESS, TaskStatus.SKIPPED]
+    assert backend.recalls == 1
 
 
 class InterruptedBackend(ScriptedBackend):

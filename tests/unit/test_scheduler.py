@@ -14,6 +14,7 @@ from processes.events import (
     CancelAttempt,
     FailTask,
     FinishTasks,
+    RecallAttempts,
     ReleaseValue,
     RetryTask,
     RunBroken,
@@ -345,6 +346,7 @@ def test_scheduler_fail_fast_starts_nothing_more() -> None:
         SkipTask(4, SkipReason.DEPENDENCY, 0),
         SkipTask(2, SkipReason.FAIL_FAST, 0),
         SkipTask(3, SkipReason.FAIL_FAST, 0),
+        RecallAttempts(),
     ]
     assert run.succeed(1) == [FinishTasks([1])]
     assert run.scheduler.is_done
@@ -364,7 +366,7 @@ def test_scheduler_fail_fast_ends_the_retries_of_others() -> None:
     run = CheckedScheduler([task(), task(retries=1), task(retries=1, delays=(9.0,))], slots=3, fail_fast=True)
     run.start()
     run.fail(2, retryable=True)
-    assert run.fail(0) == [FailTask(0, 1), FailTask(2, 1)]
+    assert run.fail(0) == [FailTask(0, 1), FailTask(2, 1), RecallAttempts()]
     assert run.fail(1, retryable=True) == [FailTask(1, 1)]
 
 
@@ -722,7 +724,16 @@ def test_scheduler_random_runs_meet_everything() -> None:
     """The random runs are worth their name: among them are retries, skips, stopped runs and freed values."""
     runs = [play(seed, -1, RandomRun.break_off) for seed in SEEDS]
     kinds = {type(command) for run in runs for command in run.log}
-    assert kinds == {StartAttempt, FinishTasks, FailTask, SkipTask, RetryTask, ReleaseValue, CancelAttempt}
+    assert kinds == {
+        StartAttempt,
+        FinishTasks,
+        FailTask,
+        SkipTask,
+        RetryTask,
+        ReleaseValue,
+        CancelAttempt,
+        RecallAttempts,
+    }
     placed = [command for run in runs for command in run.log if isinstance(command, StartAttempt)]
     assert any(command.follows for command in placed)
     reasons = {skip.reason for run in runs for skip in run.run.skips.values()}

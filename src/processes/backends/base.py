@@ -88,6 +88,9 @@ class Backend(abc.ABC):
     def cancel(self, attempt_id: int, error: BaseException) -> None:
         """End an attempt, if it can be ended; it then fails with `error`, or is returned if it had not begun."""
 
+    def recall(self) -> None:  # noqa: B027  nothing to do is a sound default
+        """Return all attempts that have not begun, where there can be any."""
+
     @abc.abstractmethod
     def wait(self, until: float | None) -> list[BackendEvent]:
         """What happened, waiting for it until an instant of CLOCK_MONOTONIC; empty if nothing did."""

@@ -290,6 +290,11 @@ class PoolBackend(Backend):
         if attempt_id in child.inflight:
             self._kill_attempt(child, attempt_id, error, only_if_running=False)
 
+    def recall(self) -> None:
+        """What the children have not begun."""
+        for child in self._children.values():
+            self._take_back(child)
+
     def wait(self, until: float | None) -> list[BackendEvent]:
         """Wait once for messages, deaths and the next instant at which a child has to be looked at."""
         for child_id in self._grown and list(self._grown):
