@@ -8,6 +8,7 @@ notices. What was placed with it stands in its page, or in the channel where it 
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import signal
@@ -163,8 +164,10 @@ class Child:
             try:
                 if not self.channel.send(placed.datagram, placed.descriptors, wait=False):
                     return
-            except OSError:  # It is dead or dying: what is in flight goes back when its end is confirmed.
-                return
+            except OSError as error:
+                if error.errno == errno.EBADF:  # A descriptor that was to travel was closed: no child's fault.
+                    raise
+                return  # It is dead or dying: what is in flight goes back when its end is confirmed.
             self.outbox.popleft()
             self._forget_message(placed)
 

@@ -224,9 +224,9 @@ class _Run:
                 self._take_in_all(events, scheduler, now)
             else:
                 self._carry_out(scheduler.handle(TimePassed(), now))
-            room_behind = self._backend.room_behind
-            if room_behind:
-                self._carry_out(scheduler.place_followers(room_behind))
+            tails = self._backend.tails
+            if tails:
+                self._carry_out(scheduler.place_followers(tails))
             if self._interrupts.is_hurried and not self._is_lost:  # What is still alive is killed by `close`.
                 self._is_lost = True
                 self._carry_out(scheduler.handle(RunBroken(KeyboardInterrupt()), now))

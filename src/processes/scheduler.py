@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import enum
 import heapq
-from collections import deque
 from typing import TYPE_CHECKING
 
 from processes.events import (
@@ -46,10 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from processes.spec import TaskSpec
-
-
-#: So many attempts are kept in mind that may have a follower; of older ones most have ended.
-_LEADERS_MAX = 256
 
 
 class TaskState(enum.Enum):
@@ -116,7 +111,7 @@ class Scheduler:
         self._running: dict[int, int] = {}  # {attempt id: position}
         self._keeps_order = not longest_first
         self._first_rank = 0  # no task of a lower one waits or is ready
-        self._leaders: deque[int] = deque(maxlen=_LEADERS_MAX)  # ids of attempts for which no follower was sought yet
+        self._followed: set[int] = set()  # ids of attempts for which a follower was sought
         self._next_attempt_id = 1
         self._left = len(specs)
         self._stop: tuple[SkipReason, int | None] | None = None  # once set, nothing more starts
@@ -124,14 +119,14 @@ class Scheduler:
 
     @property
     def is_done(self) -> bool:
-        """Whether every task has come to its end."""
-        return self._left == 0
+        """Whether every task has come to its end, and every attempt."""
+        return self._left == 0 and not self._running
 
     @property
     def wake_at(self) -> float | None:
         """The instant at which time itself changes something: a retry falls due, or the deadline passes."""
         instants = [self._delayed[0][0]] if self._delayed else []
-        if self._deadline is not None and not self._is_overdue:
+        if self._deadline is not None and not self._is_overdue and self._left:
             instants.append(self._deadline)
         return min(instants, default=None)
 
@@ -176,25 +171,32 @@ class Scheduler:
         self._go_on(now, commands)
         return commands
 
-    def place_followers(self, room: int) -> list[Command]:
+    def place_followers(self, tails: Sequence[tuple[int, int]]) -> list[Command]:
         """
-        Place up to so many behind attempts that run, one behind each: others may run elsewhere when it has returned.
+        Fill room behind attempts that run: behind each one of them, behind its follower the next, and so on.
 
-        For who has handled all events that there were: what is known to have ended is not to be followed.
+        It is sought once for each attempt. One, since the other dependants can run elsewhere when that has returned.
+
+        Args:
+            tails: (id of an attempt behind which others can be placed, how many). All events that there were have been
+                handled: what is known to have ended is not to be followed.
         """
         commands: list[Command] = []
-        room = min(room, self._slots - len(self._running))
-        while room > len(commands) and self._leaders and self._stop is None:
-            leader = self._leaders.popleft()
-            followed = self._running.get(leader)  # None: it has ended, or was not made.
-            follower = None if followed is None else self._follower_of(followed)
-            if follower is not None:
-                attempt_id = self._next_attempt_id
-                self._next_attempt_id += 1
-                self._states[follower] = TaskState.RUNNING
-                self._running[attempt_id] = follower
-                commands.append(StartAttempt(attempt_id, follower, self._attempts[follower] + 1, leader))
-                self._leaders.append(attempt_id)
+        followed, running = self._followed, self._running
+        if len(followed) > 2 * len(running) + 1000:
+            followed &= running.keys()
+        for last, room in tails:
+            leader, end = last, self._next_attempt_id + min(room, self._slots - len(running))
+            while self._next_attempt_id < end and leader not in followed and self._stop is None:
+                followed.add(leader)
+                follower = self._follower_of(running[leader])
+                if follower is not None:
+                    attempt_id = self._next_attempt_id
+                    self._next_attempt_id += 1
+                    self._states[follower] = TaskState.RUNNING
+                    running[attempt_id] = follower
+                    commands.append(StartAttempt(attempt_id, follower, self._attempts[follower] + 1, leader))
+                    leader = attempt_id
         return commands
 
     def _follower_of(self, followed: int) -> int | None:
@@ -229,7 +231,6 @@ class Scheduler:
         """Place so many, the first ready tasks first."""
         fresh, ready, running, ranked = self._fresh, self._ready, self._running, self._ranked
         states, attempts, attempt_id = self._states, self._attempts, self._next_attempt_id
-        dependants, leaders = self._dependants, self._leaders
         end = attempt_id + room
         while attempt_id < end and (fresh or ready):
             rank = fresh.pop() if not ready or (fresh and fresh[-1] < ready[0]) else heapq.heappop(ready)
@@ -237,8 +238,6 @@ class Scheduler:
             states[task] = TaskState.RUNNING
             running[attempt_id] = task
             commands.append(StartAttempt(attempt_id, task, attempts[task] + 1))
-            if dependants[task]:
-                leaders.append(attempt_id)
             attempt_id += 1
         self._next_attempt_id = attempt_id
 
@@ -293,7 +292,8 @@ class Scheduler:
     def _take_back(self, attempt_id: int, commands: list[Command]) -> None:
         self._check_running(attempt_id)
         task = self._running.pop(attempt_id)
-        if self._states[task] is TaskState.DONE:  # It was to follow one that failed.
+        if self._states[task] is TaskState.DONE:  # It was skipped.
+            self._give_up_inputs(task, commands)
             return
         self._first_rank = min(self._first_rank, self._ranks[task])
         if self._stop is not None:
@@ -307,6 +307,9 @@ class Scheduler:
         """Count a task as done, and give up what only it still needed."""
         self._states[task] = TaskState.DONE
         self._left -= 1
+        self._give_up_inputs(task, commands)
+
+    def _give_up_inputs(self, task: int, commands: list[Command]) -> None:
         for dependency in self._specs[task].dependencies:
             self._consumers[dependency] -= 1
             self._release_unneeded(dependency, commands)
@@ -323,9 +326,16 @@ class Scheduler:
         queue = [failed]
         for task in queue:  # grows while it is walked: breadth first
             for dependant in self._dependants[task]:
-                if self._states[dependant] is not TaskState.DONE:
+                state = self._states[dependant]
+                if state is TaskState.DONE:
+                    continue
+                queue.append(dependant)
+                if state is TaskState.RUNNING:  # A follower. What it was sent is needed until it is back.
+                    commands.append(SkipTask(dependant, SkipReason.DEPENDENCY, failed))
+                    self._states[dependant] = TaskState.DONE
+                    self._left -= 1
+                else:
                     self._skip(dependant, SkipReason.DEPENDENCY, failed, commands)
-                    queue.append(dependant)
 
     def _stop_run(self, reason: SkipReason, culprit: int | None, commands: list[Command]) -> None:
         """Skip whatever has not started; what runs ends by itself or is cancelled by the caller."""

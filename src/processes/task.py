@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 import unicodedata
@@ -82,6 +81,9 @@ _NO_FILE = logging.NullHandler()
 #: How most results enter a call.
 _BY_POSITION = Injection(True, None)
 
+#: So that a batch need not have one for each call: by the number of results, for those that take them all so.
+_BY_POSITION_ONLY = tuple((_BY_POSITION,) * count for count in range(32))
+
 
 class TaskDependency:
     """
@@ -91,12 +93,6 @@ class TaskDependency:
     """
 
     __module__ = "processes"
-    __slots__ = (
-        "additional_kwarg_name",
-        "task_name",
-        "use_result_as_additional_args",
-        "use_result_as_additional_kwargs",
-    )
 
     def __init__(
         self,
@@ -392,8 +388,8 @@ class Task:
         found = [(wanted.injection(), wanted.task_name) for wanted in self.dependencies]
         taken = [(how, positions[key_of(name)]) for how, name in found if how is not None]
         injections, sources = tuple([how for how, _ in taken]), tuple([source for _, source in taken])
-        every = _all_by_position(len(injections))
-        return every if injections == every else injections, sources
+        usual = _BY_POSITION_ONLY[len(injections)] if len(injections) < len(_BY_POSITION_ONLY) else ()
+        return usual if injections == usual else injections, sources
 
     def spec(self, positions: Mapping[str, int], sources: tuple[int, ...] = ()) -> TaskSpec:
         """
@@ -450,12 +446,6 @@ class Task:
         results = {key_of(name): result for name, result in process.runner.results.items()}
         wanted = [(dependency.injection(), results[key_of(dependency.task_name)]) for dependency in self.dependencies]
         return [(how, found.result) for how, found in wanted if how is not None]
-
-
-@functools.lru_cache(maxsize=64)
-def _all_by_position(count: int) -> tuple[Injection, ...]:
-    """One for all calls that take so many results, and nothing but their positions."""
-    return (_BY_POSITION,) * count
 
 
 def _prepared(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any], Exception | None]:  # noqa: ANN401

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from processes import Process, Task, TaskDependency, TaskStatus, WorkerCrashedError, wire
+from processes import Process, Task, TaskDependency, TaskFinished, TaskStatus, WorkerCrashedError, wire
 from processes.backends.pool import PoolBackend
 from processes.events import AttemptReturned
 from support.logs import told
@@ -76,11 +76,12 @@ def chain(
     *,
     takes_result: bool = True,
     special: dict[int, Task] | None = None,
+    log_path: Path | None = None,
 ) -> list[Task]:
     """`t0` to `t{length - 1}`, each behind the one before it; some of them may be given."""
     tasks: list[Task] = []
     for number in range(length):
-        task = (special or {}).get(number) or Task(f"t{number}", func)
+        task = (special or {}).get(number) or Task(f"t{number}", func, log_path)
         if number:
             task.dependencies.append(TaskDependency(f"t{number - 1}", takes_result))
         tasks.append(task)
@@ -241,6 +242,98 @@ def test_shared_logfile_has_a_chain_in_its_order(method: str, tmp_path: Path) ->
     for number in range(1, 80):
         expected += [f"Starting t{number}.", f"t{number} adds", f"Finished t{number}."]
     assert [message for _, message in told(path)] == expected
+
+
+def log_line(name: str, size: int) -> bytes:
+    logging.getLogger("etl").info("line of %s", name)
+    print("output of", name)
+    if size < 0:
+        raise ValueError(name)
+    return b"x" * size
+
+
+@every_method
+@pytest.mark.parametrize("rare", [5_000, 200_000, -1], ids=["by channel", "by file", "failure"])
+def test_each_logfile_has_what_its_task_logged(method: str, rare: int, tmp_path: Path) -> None:
+    """Also where outcomes come now by the page and now by the channel, and many attempts are placed at a time."""
+    names = [f"t{number}" for number in range(100)]
+    sizes = [rare if number % 7 == 3 else 1 for number in range(100)]
+    tasks = [
+        Task(name, log_line, tmp_path / name, args=(name, size), capture_output=size == 1 and number % 2 == 0)
+        for number, (name, size) in enumerate(zip(names, sizes, strict=True))
+    ]
+    with Process(tasks) as process:
+        process.run(pool(method))
+    for task in tasks:
+        lines = [message for _, message in told(tmp_path / task.name)]
+        output = [f"output of {task.name}"] if task.capture_output else []
+        end = task.name if task.args[1] < 0 else f"Finished {task.name}."
+        assert sorted(lines[1:-1]) == sorted([f"line of {task.name}", *output])
+        assert (lines[0], lines[-1]) == (f"Starting {task.name}.", end)
+
+
+def announce(name: str) -> None:
+    logging.getLogger("etl").info("%s begins", name)
+
+
+def test_initializer_that_logs_costs_no_task_its_lines(tmp_path: Path) -> None:
+    """Its records belong to none."""
+    tasks = [Task(f"t{number}", log_line, tmp_path / f"t{number}", args=(f"t{number}", 1)) for number in range(60)]
+    with Process(tasks) as process:
+        process.run(pool("forkserver", initializer=announce, initargs=("a child",)))
+    for task in tasks:
+        assert (logging.getLevelName(logging.INFO), f"line of {task.name}") in told(tmp_path / task.name)
+
+
+def long_or_short(number: object = 0) -> bytes | int:
+    logging.getLogger("etl").info("in turn")
+    return b"x" * 5_000 if isinstance(number, int) else 0
+
+
+def test_ends_of_a_chain_are_told_in_its_order(tmp_path: Path) -> None:
+    """Whichever way they come."""
+    finished: list[str] = []
+
+    def note(event: object) -> None:
+        if isinstance(event, TaskFinished):
+            finished.append(event.entry.name)
+
+    with Process(chain(100, long_or_short, log_path=tmp_path / "log")) as process:
+        process.run(pool("forkserver", 1), on_event=note)
+    assert finished == [f"t{number}" for number in range(100)]
+
+
+def wait_a_little(*_: object) -> int:
+    time.sleep(0.001)
+    return 1
+
+
+def make_large(*_: object) -> bytes:
+    return b"x" * 400_000
+
+
+def fail_a_little_later(*_: object) -> None:
+    time.sleep(0.001)
+    raise ValueError("wrong")
+
+
+@pytest.mark.parametrize("repeat", range(3))
+def test_follower_that_waits_for_its_channel_is_left_out(repeat: int) -> None:
+    """It has a large input and is skipped before its message was sent: that is sent all the same, and others go on."""
+    tasks = [Task(f"warm{number}", add_one) for number in range(60)]
+    wanted = [TaskDependency(task.name) for task in tasks]
+    tasks.append(Task("large", make_large, keep_result=False, dependencies=wanted))
+    tasks.append(Task("slow", time.sleep, args=(0.05,), dependencies=[TaskDependency("large")]))
+    tasks += [
+        Task(f"full{number}", wait_a_little, args=(b"%d" % number + b"x" * 120_000,), dependencies=wanted)
+        for number in range(12)
+    ]
+    tasks.append(Task("bad", fail_a_little_later, dependencies=[TaskDependency("slow")]))
+    tasks.append(Task("f", wait_a_little, dependencies=[TaskDependency("large", True), TaskDependency("bad", True)]))
+    tasks += [Task(f"z{number}", wait_a_little, dependencies=[TaskDependency("slow")]) for number in range(40)]
+    report = Process(tasks).run(pool("forkserver"), deadline=60.0)
+    assert failures(report) == {"bad": "ValueError"}
+    assert [(name, entry.why) for name, entry in report.skipped.items()] == [("f", "it depends on 'bad', which failed")]
 
 
 def test_value_that_is_not_kept_is_freed_behind_its_follower() -> None:

@@ -90,7 +90,7 @@ class CheckedScheduler:
         self._deadline = deadline
         self._fail_fast = fail_fast
         self._running: dict[int, int] = {}  # {attempt id: position}
-        self._void: set[int] = set()  # attempts of skipped tasks, which were to follow one that failed
+        self._void: dict[int, int] = {}  # the same, of skipped tasks, which were to follow one that failed
         self._ids_used: set[int] = set()
         self._due = [0.0] * len(specs)  # the instant before which a task may not start
         self._is_broken = self._is_interrupted = False
@@ -135,7 +135,7 @@ class CheckedScheduler:
             case AttemptFailed(attempt_id):
                 self.attempts[self._running.pop(attempt_id)] += 1
             case AttemptReturned(attempt_id) if attempt_id in self._void:
-                self._void.discard(attempt_id)
+                del self._void[attempt_id]
             case AttemptReturned(attempt_id):
                 del self._running[attempt_id]
             case RunBroken():
@@ -162,9 +162,9 @@ class CheckedScheduler:
         """The same, also where the task was skipped meanwhile."""
         return self.handle(AttemptReturned(attempt_id))
 
-    def place_followers(self, room: int = 100) -> list[Command]:
-        """What is left of the room is filled."""
-        self._follow(self.scheduler.place_followers(room), [])
+    def place_followers(self, *tails: tuple[int, int]) -> list[Command]:
+        """What room there is behind running attempts is filled; behind each of them, where nothing is said."""
+        self._follow(self.scheduler.place_followers(tails or [(each, 100) for each in self._running]), [])
         return self.commands
 
     def pass_time(self, until: float) -> list[Command]:
@@ -284,7 +284,7 @@ class CheckedScheduler:
             assert skip.reason is SkipReason.DEPENDENCY, "it may run still"
             assert skip.culprit in self._ancestors[skip.task], "it may run still"
             del self._running[attempt_id]
-            self._void.add(attempt_id)
+            self._void[attempt_id] = skip.task
         match skip.reason:
             case SkipReason.DEPENDENCY:
                 assert skip.culprit in self._ancestors[skip.task], "the culprit is one it waited for"
@@ -306,8 +306,12 @@ class CheckedScheduler:
             return  # There is no value: nothing is lost.
         assert not self.specs[task].keep_result, "the report keeps it"
         assert task not in self.released, "freed twice"
-        assert all(dependant in self.ended for dependant in self._dependants[task]), "somebody needs it still"
+        assert not self._is_needed(task), "somebody needs it still"
         self.released.append(task)
+
+    def _is_needed(self, task: int) -> bool:
+        """Whether a task's value is: by one that has not ended, or whose attempt still holds what it was sent."""
+        return any(each not in self.ended or each in self._void.values() for each in self._dependants[task])
 
     def _check_state(self) -> None:
         ready = self.ready()
@@ -320,9 +324,9 @@ class CheckedScheduler:
             assert set(self._running) <= self.cancelled, "what runs then is ended"
         for task, how in self.ended.items():
             has_no_use = how == "succeeded" and not self.specs[task].keep_result
-            if has_no_use and all(dependant in self.ended for dependant in self._dependants[task]):
+            if has_no_use and not self._is_needed(task):
                 assert task in self.released, f"the value of {task} is not freed"
-        assert self.scheduler.is_done == (len(self.ended) == len(self.specs))
+        assert self.scheduler.is_done == (len(self.ended) == len(self.specs) and not self._void)
         if self.scheduler.is_done:
             self._check_end()
         else:
@@ -397,7 +401,11 @@ class RandomRun:
         """One more thing happens: an attempt begins or ends, or nothing does until a retry falls due."""
         self._happen()
         if self._takes_followers and self._random.random() < 0.7:
-            self._place(self.run.place_followers(self._random.randint(1, 4)))
+            tails = [
+                (child.attempts[-1], self.depth - len(child.attempts)) for child in self.children if child.attempts
+            ]
+            if tails:
+                self._place(self.run.place_followers(*tails))
 
     def _happen(self) -> None:
         busy = [child for child in self.children if child.attempts]

@@ -508,8 +508,8 @@ def test_scheduler_places_no_more_followers_than_there_is_room_behind() -> None:
     """Whatever else has room."""
     run = CheckedScheduler([task(), task(0), task(1), task(2)], slots=9)
     run.start()
-    assert run.place_followers(2) == [StartAttempt(2, 1, 1, follows=1), StartAttempt(3, 2, 1, follows=2)]
-    assert run.place_followers(2) == [StartAttempt(4, 3, 1, follows=3)]
+    assert run.place_followers((1, 2)) == [StartAttempt(2, 1, 1, follows=1), StartAttempt(3, 2, 1, follows=2)]
+    assert run.place_followers((3, 2)) == [StartAttempt(4, 3, 1, follows=3)]
 
 
 def test_scheduler_places_ready_tasks_before_followers() -> None:
@@ -583,9 +583,21 @@ def test_scheduler_skips_the_follower_of_one_that_failed() -> None:
     run = following(task(), task(0), task(1), slots=3)
     culprit = SkipReason.DEPENDENCY
     assert run.fail(0) == [FailTask(0, 1), SkipTask(1, culprit, 0), SkipTask(2, culprit, 0)]
-    assert run.scheduler.is_done
     assert run.give_back_attempt(2) == []
+    assert not run.scheduler.is_done
     assert run.give_back_attempt(3) == []
+    assert run.scheduler.is_done
+
+
+def test_scheduler_keeps_what_a_follower_was_sent_until_it_is_back() -> None:
+    """Its message may not have been sent yet, although the task has been skipped."""
+    run = CheckedScheduler([task(keep_result=False), task(), task(0, 1)], slots=3, longest_first=True)
+    run.start()
+    run.succeed(0)
+    run.place_followers()
+    assert run.placed == [1, 2]
+    assert run.fail(1) == [FailTask(1, 1), SkipTask(2, SkipReason.DEPENDENCY, 1)]
+    assert run.give_back_attempt(3) == [ReleaseValue(0)]
 
 
 def test_scheduler_retries_what_has_a_follower() -> None:

@@ -3,7 +3,7 @@ What every backend promises.
 
 A backend runs attempts and tells what became of them. It knows nothing of the graph: the scheduler places an attempt
 when its dependencies have ended and the backend has room (`slots`), or behind the last of them where there is room
-(`room_behind`), and the backend reports that it started, and that
+(`tails`), and the backend reports that it started, and that
 it ended or was not made. An attempt's time-out and memory limit are the backend's affair, since it alone knows when the
 attempt began. One thread calls all methods.
 """
@@ -53,9 +53,9 @@ class Backend(abc.ABC):
         return self.way[1] == 1
 
     @property
-    def room_behind(self) -> int:
-        """How many attempts may be placed now behind those whose results they take, as their followers."""
-        return 0
+    def tails(self) -> Sequence[tuple[int, int]]:
+        """Attempts behind which those may be placed now that take their results, and how many, one behind the other."""
+        return ()
 
     @property
     @abc.abstractmethod

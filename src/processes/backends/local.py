@@ -108,9 +108,16 @@ class LocalBackend(Backend):
         begun = self._begun.get(attempt_id)
         if begun is not None:
             self._abandon(begun, error)
-        for held in [held for held in self._held if held.job.attempt_id == attempt_id]:
+        self._let_go([held for held in self._held if held.job.attempt_id == attempt_id])
+
+    def recall(self) -> None:
+        """Those that wait for an earlier one."""
+        self._let_go(list(self._held))
+
+    def _let_go(self, helds: Sequence[_Held]) -> None:
+        for held in helds:
             self._held.remove(held)
-            self._events.append(AttemptReturned(attempt_id))
+            self._events.append(AttemptReturned(held.job.attempt_id))
 
     def wait(self, until: float | None) -> list[BackendEvent]:
         """Wait for a thread's news, a time-out, or the end of a thread that was left behind."""

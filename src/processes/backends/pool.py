@@ -132,7 +132,6 @@ class PoolBackend(Backend):
         """Take over a launcher of these options, which may have begun; nothing else is started before `open`."""
         self._options = options
         self._launcher = launcher or Launcher(options.start_method, options.max_workers)
-        self._max_workers = self._launcher.max_workers
         self._calls: Sequence[Call] = ()
         self._prepared = Prepared()
         self._wants_info = False
@@ -167,7 +166,7 @@ class PoolBackend(Backend):
     @property
     def way(self) -> tuple[str, int | None, str]:
         """What the report says of it."""
-        return "processes", self._max_workers, self._launcher.method
+        return "processes", self._launcher.max_workers, self._launcher.method
 
     @property
     def slots(self) -> int:
@@ -185,18 +184,18 @@ class PoolBackend(Backend):
             else:
                 alive += 1
                 taken += 1 if child.is_long else depth
-        return taken + max(0, self._max_workers - alive) * depth
+        return taken + max(0, self._launcher.max_workers - alive) * depth
 
     @property
-    def room_behind(self) -> int:
-        """Room in the channels of children that are at something, where attempts are so short that several go in."""
+    def tails(self) -> Sequence[tuple[int, int]]:
+        """The last attempt in each channel, where attempts are so short that several go into one."""
         if self._depth == 1:
-            return 0
-        return sum(
-            self._depth - len(child.inflight)
+            return ()
+        return [
+            (next(reversed(child.inflight)), self._depth - len(child.inflight))
             for child in self._children.values()
             if child.inflight and self._has_room_behind(child)
-        )
+        ]
 
     def _has_room_behind(self, child: Child) -> bool:
         return len(child.inflight) < self._depth and not child.is_long and not child.is_dying
@@ -214,7 +213,6 @@ class PoolBackend(Backend):
         """Pickle everything, all refusals at once."""
         if not self._launcher.has_begun:
             self._launcher.begin()
-        self._max_workers = self._launcher.max_workers
         if self._launcher.trouble:
             self._events.append(TroubleSeen(self._launcher.trouble))
         self._take_keeper()
@@ -235,8 +233,8 @@ class PoolBackend(Backend):
 
     def _fit_workers(self, count: int, why: str) -> None:
         """Have no more than so many workers from now on."""
-        if count < self._max_workers:
-            self._max_workers = count
+        if count < self._launcher.max_workers:
+            self._launcher.max_workers = count
             self._events.append(TroubleSeen(f"not more than {count} workers at a time: {why}"))
 
     def start(self, job: StartAttempt) -> None:
@@ -351,8 +349,6 @@ class PoolBackend(Backend):
         self._prepared = Prepared()
         self._poll.close()
         self._launcher.close()
-
-    # ---- before the run ----------------------------------------------------------------------------------------------
 
     # ---- the keeper --------------------------------------------------------------------------------------------------
 
@@ -484,7 +480,7 @@ class PoolBackend(Backend):
                 best, load = child, count
                 if count == 0:
                     return child
-        if alive < self._max_workers:
+        if alive < self._launcher.max_workers:
             return self._start_child() or best
         if best is None:  # Room went while the attempt was on its way here.
             candidates = [child for child in self._children.values() if not child.is_dying]
@@ -584,7 +580,7 @@ class PoolBackend(Backend):
     def _be_patient(self) -> None:
         """Only where a worker has nothing to do be told outcomes at once, and look soon at what waits behind others."""
         busy = sum(bool(child.inflight) and not child.is_dying for child in self._children.values())
-        is_patient = busy >= self._max_workers
+        is_patient = busy >= self._launcher.max_workers
         if is_patient == self._is_patient:
             return
         self._is_patient = is_patient
@@ -632,8 +628,8 @@ class PoolBackend(Backend):
                 return
             self._handle_child(child, message)
 
-    def _take_outcomes(self, child: Child, count: int, before: int = 0) -> None:
-        """Take in what succeeded, up to an attempt if one is named: all at once, for there may be very many."""
+    def _take_outcomes(self, child: Child, count: int, last_id: int = 0) -> None:
+        """Take in what succeeded, down to an attempt if one is named: all at once, for there may be very many."""
         if child.told >= count:
             return
         ids: list[int] = []
@@ -644,8 +640,6 @@ class PoolBackend(Backend):
         try:
             for outcome in child.page.outcomes(child.told, count):
                 attempt_id, took, child.resident, measure, value = wire.decode_short(outcome)
-                if attempt_id == before:
-                    break
                 child.told += 1
                 placed = None if attempt_id == sealed else child.inflight.pop(attempt_id, None)
                 if placed is not None:
@@ -654,6 +648,8 @@ class PoolBackend(Backend):
                     ids.append(attempt_id)
                     values.append(value)
                     measures.append(self._note_success(child, placed, measure) if placed.is_special else measure)
+                if attempt_id == last_id:
+                    break
         finally:
             if last is not None:
                 self._events.append(AttemptsSucceeded(ids, values, measures))
@@ -668,8 +664,10 @@ class PoolBackend(Backend):
             for logged_by, record in child.page.records(until):
                 if logged_by != attempt_id or not batch:
                     attempt_id, batch = logged_by, []
-                    # What it followed, if anything, ended before it began.
-                    self._take_outcomes(child, child.page.told, before=attempt_id)
+                    placed = child.inflight.get(attempt_id)
+                    if placed is not None and placed.follows in child.inflight:
+                        # It has returned, or this one would not have begun: its end is told before.
+                        self._take_outcomes(child, child.page.told, placed.follows)
                     self._report_start(child, attempt_id)
                     self._events.append(RecordsLogged(attempt_id, batch))
                 batch.append(record)
