@@ -187,7 +187,7 @@ class Scheduler:
             followed &= running.keys()
         for last, room in tails:
             leader, end = last, self._next_attempt_id + min(room, self._slots - len(running))
-            while self._next_attempt_id < end and leader not in followed and self._stop is None:
+            while self._next_attempt_id < end and leader in running and leader not in followed and self._stop is None:
                 followed.add(leader)
                 follower = self._follower_of(running[leader])
                 if follower is not None:
