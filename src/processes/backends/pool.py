@@ -244,8 +244,8 @@ class PoolBackend(Backend):
             return
         task, prepared = job.task, self._prepared
         call, message = self._calls[task], prepared.calls[task]
-        leader = self._leader_of(job) if job.follows else None
-        if job.follows and leader is None:
+        child = self._child_to_follow(job) if job.follows else None
+        if job.follows and child is None:
             self._events.append(AttemptReturned(job.attempt_id))
             return
         arguments = None
@@ -261,7 +261,7 @@ class PoolBackend(Backend):
             )
             return
         is_fit = self.memory_budget is None or self._has_budget_for(call, self.memory_budget)
-        child = leader or (self._choose_child() if is_fit else None)
+        child = child or (self._choose_child() if is_fit else None)
         if child is None:
             self._events.append(AttemptReturned(job.attempt_id))
             return
@@ -490,7 +490,7 @@ class PoolBackend(Backend):
                 best.check_at = monotonic() + LOOK_AFTER_S
         return best
 
-    def _leader_of(self, job: StartAttempt) -> Child | None:
+    def _child_to_follow(self, job: StartAttempt) -> Child | None:
         """The child that will have made nothing else since the attempt that this one follows, if it takes one more."""
         if self._prepared.calls[job.task] is None:  # It is large: what it needs is not sent for a mere chance.
             return None
