@@ -101,7 +101,8 @@ def test_import_loads_nothing_slow() -> None:
 
 def test_import_leaves_for_later_what_is_loaded_while_the_keeper_starts() -> None:
     """A run launches its first process before it loads these; the slow ones of the standard library are among them."""
-    later = {"processes.backends.pool", "processes.events", "processes.runner", "dataclasses", "inspect", "subprocess"}
+    ours = {"backends.pool", "events", "failure", "logs", "redaction", "runner"}
+    later = {f"processes.{name}" for name in ours} | {"dataclasses", "inspect", "logging", "subprocess", "traceback"}
     assert not modules_after("from processes import Process, ProcessPool, Task, TaskDependency") & later
     assert modules_after("import processes.backends.pool, processes.runner, subprocess") >= later
 

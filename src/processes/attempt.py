@@ -10,9 +10,6 @@ import functools
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, NamedTuple
 
-from processes import failure
-from processes.redaction import redaction_of
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -97,8 +94,10 @@ def call(function: Callable[..., object], args: tuple[object, ...], kwargs: dict
 
         return asyncio.run(result)
     if isinstance(result, GeneratorType | AsyncGeneratorType):
+        from processes.failure import bounded_repr
+
         msg = (
-            f"{failure.bounded_repr(function)} gave a generator, of which nothing has run: a result has to be whole. "
+            f"{bounded_repr(function)} gave a generator, of which nothing has run: a result has to be whole. "
             "Return a list."
         )
         raise TypeError(msg)
@@ -129,7 +128,10 @@ def _what_runs(function: object) -> tuple[object, object]:
 
 def caught(error: BaseException, call: Call) -> Raised:
     """Capture an exception where it lives: its failure, and whether another attempt may cure it."""
-    found = failure.capture(error, call.frame_filter, redaction_of(call.redact))
+    from processes.failure import capture  # The parent starts its first process before it has loaded these.
+    from processes.redaction import redaction_of
+
+    found = capture(error, call.frame_filter, redaction_of(call.redact))
     return Raised(error, found, is_retryable(error, call.retry_on))
 
 

@@ -16,7 +16,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from processes import logs, system, usage, wire
+from processes import system, usage, wire
 from processes.exceptions import WorkerStartError
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Launcher:
         return first or self._start()
 
     def _start(self) -> KeeperLink:
-        levels, disabled = logs.snapshot()
+        levels, disabled = snapshot()
         setup = wire.Setup(
             self.method,
             interpreter(),
@@ -195,6 +195,24 @@ class Launcher:
             self._first = None
         wire.close_all([fd for fd in (self._startup_stderr, self._real_stderr) if fd >= 0])
         self._startup_stderr = self._real_stderr = -1
+
+
+#: What `snapshot` gives where nobody has loaded logging: the root's level is WARNING.
+_AS_LOADED = {"": (30, True, False)}, 0
+
+
+def snapshot() -> tuple[dict[str, tuple[int, bool, bool]], int]:
+    """Levels and switches of every logger, as a child is to have them: (loggers, `logging.disable`)."""
+    logging = sys.modules.get("logging")
+    if logging is None:  # It is loaded while the keeper starts.
+        return _AS_LOADED
+    root = logging.root
+    loggers = {"": (int(root.level), True, root.disabled)}
+    for name, logger in list(root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and (logger.level or not logger.propagate or logger.disabled):
+            # A level may be of an enum of the application's, which the child cannot load yet.
+            loggers[name] = (int(logger.level), bool(logger.propagate), bool(logger.disabled))
+    return loggers, int(root.manager.disable)
 
 
 def _refuse_platform() -> None:

@@ -51,6 +51,9 @@ _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 
 logging.getLogger(LIBRARY_LOGGER).addHandler(logging.NullHandler())
 
+#: Stands in `task.logger` for "no logfile"; one for all tasks, since each handler is kept in logging's own list.
+NO_FILE = logging.NullHandler()
+
 
 class TaskLogger(logging.Logger):
     """
@@ -737,16 +740,6 @@ def output_record(task_name: str, line: str) -> bytes:
     """A line that a task wrote to its output, packed as a record of now."""
     name = f"{LIBRARY_LOGGER}.{task_name}.output"
     return pack(logging.LogRecord(name, logging.INFO, "(output)", 0, line, None, None))
-
-
-def snapshot() -> tuple[dict[str, tuple[int, bool, bool]], int]:
-    """Levels and switches of every logger, as a child is to have them: (loggers, `logging.disable`)."""
-    loggers = {"": (int(logging.root.level), True, logging.root.disabled)}
-    for name, logger in list(logging.root.manager.loggerDict.items()):
-        if isinstance(logger, logging.Logger) and (logger.level or not logger.propagate or logger.disabled):
-            # A level may be of an enum of the application's, which the child cannot load yet.
-            loggers[name] = (int(logger.level), bool(logger.propagate), bool(logger.disabled))
-    return loggers, int(logging.root.manager.disable)
 
 
 # ---- the child's side ------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
-from processes import graph, logs
+from processes import graph
 from processes.backends.options import ProcessPool, with_workers
 from processes.exceptions import (
     CircularDependencyError,
@@ -16,7 +16,6 @@ from processes.exceptions import (
     TaskCheckError,
     TaskNotFoundError,
 )
-from processes.failure import text_of
 from processes.graph import key_of
 from processes.interrupts import Interrupts
 from processes.launch import Launcher
@@ -261,6 +260,7 @@ class Process:
     ) -> tuple[ProcessExecutionReport, BaseException | None]:
         """The report, and why the run broke off, if it did."""
         from processes import runner
+        from processes.failure import text_of
         from processes.run_info import info_of
 
         started_at, begun = datetime.now(UTC), monotonic()
@@ -323,6 +323,8 @@ class Process:
                 yield problem
 
     def _delay_problems(self) -> Iterator[TaskCheckError]:
+        from processes.failure import text_of
+
         for task in self.tasks:
             try:
                 task.spec({})
@@ -372,6 +374,7 @@ class Process:
             DependencyNotFoundError: See `_take_in_changes`.
             CircularDependencyError: The same.
         """
+        from processes.logs import application_listens
         from processes.runner import Plan
 
         self._take_in_changes()
@@ -385,7 +388,7 @@ class Process:
                 dependants.update(graph.dependants_of(self._wants))
             return [self._tasks[key].name for key in graph.reachable([keys[place]], dependants)]
 
-        listens = logs.application_listens()
+        listens = application_listens()
         calls = [task.call(positions, self._redact) for task in tasks]
         for problem in self._refusals(calls, backend):
             raise problem

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import unicodedata
 import warnings
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
 
-from processes import logs
 from processes.attempt import Call, bind
 from processes.exceptions import CircularDependencyError
 from processes.graph import key_of
@@ -16,6 +14,7 @@ from processes.spec import NO_DELAYS, PLAIN, Injection, TaskSpec, require, requi
 from processes.usage import parse_size
 
 if TYPE_CHECKING:
+    import logging
     import os
     from collections.abc import Callable, Iterable, Mapping
     from typing import Self
@@ -72,10 +71,6 @@ if not TYPE_CHECKING:  # or a checker would take any name for one of this module
             return TaskStatus
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-
-
-#: Stands in `task.logger` for "no logfile"; one for all tasks, since each handler is kept in logging's own list.
-_NO_FILE = logging.NullHandler()
 
 
 #: How most results enter a call.
@@ -233,8 +228,13 @@ class Task:
         if self.dependencies:
             self._check_dependencies()
         self.dependencies = list(self.dependencies)  # Tasks that share a list must not share what is added later.
-        self.log_path: str | None = None if log_path is None else logs.absolute(log_path)
-        self._file = None if self.log_path is None else logs.file_handler(self.log_path)
+        self.log_path: str | None = None
+        self._file: logging.Handler | None = None
+        if log_path is not None:
+            from processes import logs  # A run starts its first process before it needs these.
+
+            self.log_path = logs.absolute(log_path)
+            self._file = logs.file_handler(self.log_path)
 
     @classmethod
     def map(
@@ -331,9 +331,11 @@ class Task:
     def logger(self) -> logging.Logger:
         """The task's own logger; handlers put on it receive the task's records, from child processes too."""
         if self._logger is None:
-            self._logger = logs.TaskLogger(self.name)
+            from processes.logs import NO_FILE, TaskLogger
+
+            self._logger = TaskLogger(self.name)
             if not self._is_detached:
-                self._logger.addHandler(_NO_FILE if self._file is None else self._file)
+                self._logger.addHandler(NO_FILE if self._file is None else self._file)
         return self._logger
 
     @logger.setter
@@ -359,8 +361,12 @@ class Task:
         """The logger for a run, its file attached; None where neither a handler of it nor the application listens."""
         if self._file is not None and self._file not in self.logger.handlers:
             self.logger.addHandler(self._file)
-        has_handlers = self._logger is not None and any(handler is not _NO_FILE for handler in self._logger.handlers)
-        return self.logger if has_handlers or application_listens else None
+        if self._logger is None:
+            return self.logger if application_listens else None
+        from processes.logs import NO_FILE
+
+        has_handlers = any(handler is not NO_FILE for handler in self._logger.handlers)
+        return self._logger if has_handlers or application_listens else None
 
     def call(self, positions: Mapping[str, int], redact: bool | tuple[str, ...] = True) -> Call:
         """What to call; `positions` maps a task's key to its place in the run, `redact` says what not to show."""
@@ -430,10 +436,11 @@ class Task:
             How it ended; an exception of the task is in it, not raised.
         """
         from processes.alone import refused, run_alone
+        from processes.logs import application_listens
 
         call, impact = self.call({}), list[str]()
         args, kwargs = call.args, call.kwargs
-        logger = self.listening_logger(logs.application_listens())
+        logger = self.listening_logger(application_listens())
         if executing_process is not None:
             impact = [task.name for task in executing_process.get_dependant_tasks(self.name)]
             try:

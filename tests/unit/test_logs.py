@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from processes import logs
+from processes import launch, logs
 from processes.error_data import CONTEXT_FIELDS, ErrorData
 from processes.logs import (
     Destination,
@@ -685,9 +686,18 @@ def test_snapshot_tells_what_differs_from_the_default(root: logging.Logger) -> N
     logging.getLogger("app.plain")
     logging.getLogger("app.level").setLevel(logging.DEBUG)
     logging.getLogger("app.alone").propagate = False
-    loggers, disabled = logs.snapshot()
+    loggers, disabled = launch.snapshot()
     assert loggers[""] == (logging.WARNING, True, False)
     assert loggers["app.level"] == (logging.DEBUG, True, False)
     assert loggers["app.alone"] == (logging.NOTSET, False, False)
     assert "app.plain" not in loggers
     assert disabled == 0
+
+
+def test_snapshot_is_the_same_before_logging_is_loaded() -> None:
+    """It is not loaded for that: a run starts its first process before."""
+    script = (
+        "import sys; from processes import launch; early = launch.snapshot(); assert 'logging' not in sys.modules; "
+        "import logging; assert launch.snapshot() == early, early"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
