@@ -103,6 +103,7 @@ class Launcher:
         self.trouble = ""
         self.has_begun = False
         self._first: KeeperLink | None = None  # until it is taken
+        self._filled: list[int] = []  # those of 0 to 2 that the program runs without
         self._startup_stderr = self._real_stderr = -1
 
     def refuse_fork_with_threads(self) -> None:
@@ -137,12 +138,10 @@ class Launcher:
             self.trouble = (
                 f"not more than {affordable} workers at a time: the program may have {limit} descriptors open"
             )
+        _fill_standard(self._filled)
         self._startup_stderr = system.memory_file("stderr")
         _set_append(self._startup_stderr)
-        try:
-            self._real_stderr = os.dup(2)
-        except OSError:  # The program runs with its stderr closed.
-            self._real_stderr = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        self._real_stderr = os.dup(2)
         self.has_begun = True
         self._first = self._start()
 
@@ -193,8 +192,9 @@ class Launcher:
         if self._first is not None:
             self._first.close(kill=True)
             self._first = None
-        wire.close_all([fd for fd in (self._startup_stderr, self._real_stderr) if fd >= 0])
+        wire.close_all([fd for fd in (self._startup_stderr, self._real_stderr, *self._filled) if fd >= 0])
         self._startup_stderr = self._real_stderr = -1
+        self._filled = []
 
 
 #: What `snapshot` gives where nobody has loaded logging: the root's level is WARNING.
@@ -222,6 +222,13 @@ def _refuse_platform() -> None:
             "Use parallel='threads', or parallel=None to run in this thread."
         )
         raise NotImplementedError(msg)
+
+
+def _fill_standard(filled: list[int]) -> None:
+    """Open those of the descriptors 0 to 2 that are closed: what has their numbers, children would redirect."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) < 3:
+        filled.append(descriptor)
+    os.close(descriptor)
 
 
 def _set_append(descriptor: int) -> None:
