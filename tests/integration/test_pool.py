@@ -31,7 +31,7 @@ from processes import (
 )
 from processes.attempt import Call
 from processes.backends.pool import PoolBackend
-from processes.events import AttemptReturned, AttemptsSucceeded, StartAttempt
+from processes.events import AttemptReturned, AttemptsSucceeded, AttemptStarted, StartAttempt
 from support.notes import wait_for_file
 from support.pools import every_method, failures, is_alive, pool, results, run
 
@@ -242,9 +242,11 @@ def test_attempts_that_have_not_begun_can_be_called_back() -> None:
         backend.recall()
         assert backend.wait(None) == [AttemptReturned(1), AttemptReturned(2)]
         backend.start(StartAttempt(3, 2, 1))
-        *_, ended = backend.wait(None)
-        assert isinstance(ended, AttemptsSucceeded)
-        assert list(ended.attempt_ids) == [3]
+        *_, last = backend.wait(None)
+        while isinstance(last, AttemptStarted):  # On a busy machine it is told by itself.
+            *_, last = backend.wait(None)
+        assert isinstance(last, AttemptsSucceeded)
+        assert list(last.attempt_ids) == [3]
     finally:
         backend.close()
 
