@@ -87,7 +87,6 @@ class Launcher:
         method: How they start workers.
         max_workers: How many workers there may be at a time.
         trouble: Why there may be fewer than were asked for; empty where that is not so.
-        has_begun: Whether a keeper was started.
     """
 
     def __init__(self, method: str | None, max_workers: int | None) -> None:
@@ -101,10 +100,14 @@ class Launcher:
         self.method = method or START_METHODS[0]
         self.max_workers = max_workers or usage.usable_cpus()
         self.trouble = ""
-        self.has_begun = False
         self._first: KeeperLink | None = None  # until it is taken
         self._filled: list[int] = []  # those of 0 to 2 that the program runs without
         self._startup_stderr = self._real_stderr = -1
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether `begin` was called."""
+        return self._startup_stderr >= 0
 
     def refuse_fork_with_threads(self) -> None:
         """
@@ -142,7 +145,6 @@ class Launcher:
         self._startup_stderr = system.memory_file("stderr")
         _set_append(self._startup_stderr)
         self._real_stderr = os.dup(2)
-        self.has_begun = True
         self._first = self._start()
 
     def take(self) -> KeeperLink:

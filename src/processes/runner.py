@@ -279,7 +279,7 @@ class _Run:
         placed, records = self._placed, self._records
         for attempt_id, value, measure in zip(event.attempt_ids, event.values, event.measures, strict=True):
             record = records[placed.pop(attempt_id).task]
-            record.made += (measure, None)
+            record.add(measure, None)
             record.handle = value
         if self._last_records:
             for attempt_id in event.attempt_ids:

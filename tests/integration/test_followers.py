@@ -97,7 +97,7 @@ def test_chain_is_made_without_asking_in_between(method: str, seen: Seen) -> Non
     assert {entry.attempts for entry in report.entries.values()} == {1}
 
 
-def test_report_tells_of_followers_what_it_tells_of_others() -> None:
+def test_report_tells_of_followers_what_it_tells_of_others(seen: Seen) -> None:
     """Each has its own times, one after the other."""
     entries = list(run(chain(200), pool("forkserver")).entries.values())
     for before, after in pairwise(entries):
@@ -106,6 +106,7 @@ def test_report_tells_of_followers_what_it_tells_of_others() -> None:
         assert after.started_at is not None
         assert before.started_at <= before.ended_at <= after.started_at
         assert after.usage is not None
+    assert seen.made
 
 
 def fail(number: int = 0) -> None:
@@ -180,12 +181,13 @@ def crash_first(mark: Path, number: int) -> int:
 
 
 @every_method
-def test_chain_goes_on_in_another_worker(method: str, tmp_path: Path) -> None:
+def test_chain_goes_on_in_another_worker(method: str, tmp_path: Path, seen: Seen) -> None:
     """Where a retry covers the crash."""
     retried = Task("t30", crash_first, args=(tmp_path / "mark",), retries=1, retry_on=(WorkerCrashedError,))
     report = run(chain(60, special={30: retried}), pool(method))
     assert results(report) == {f"t{number}": number + 1 for number in range(60)}
     assert report.entries["t30"].attempts == 2
+    assert seen.made
 
 
 def hang(number: int) -> None:
@@ -193,12 +195,13 @@ def hang(number: int) -> None:
 
 
 @every_method
-def test_follower_has_its_own_time_out(method: str) -> None:
+def test_follower_has_its_own_time_out(method: str, seen: Seen) -> None:
     """It begins with the follower, and takes nothing else along."""
     report = run(chain(60, special={30: Task("t30", hang, timeout=0.2)}), pool(method))
     assert failures(report) == {"t30": "TaskTimeoutError"}
     assert len(report.successes) == 30
     assert len(report.skipped) == 29
+    assert seen.made
 
 
 def more(data: bytes = b"") -> bytes:
@@ -218,11 +221,13 @@ def length_of(data: bytes, number: int) -> int:
     return len(data) + number
 
 
-def test_large_arguments_are_not_sent_ahead() -> None:
+def test_large_arguments_are_not_sent_ahead(seen: Seen) -> None:
     """What has more to send than fits the page waits for its dependency."""
     special = {number: Task(f"t{number}", length_of, args=(b"x" * 100_000,)) for number in range(20, 40)}
     report = run(chain(60, special=special), pool("forkserver"))
     assert report.entries["t59"].result == 60 + 20 * (100_000 - 1)
+    assert seen.placed & seen.returned
+    assert not seen.left_out
 
 
 def log_and_add(name: str, number: int) -> int:
@@ -231,7 +236,7 @@ def log_and_add(name: str, number: int) -> int:
 
 
 @every_method
-def test_shared_logfile_has_a_chain_in_its_order(method: str, tmp_path: Path) -> None:
+def test_shared_logfile_has_a_chain_in_its_order(method: str, tmp_path: Path, seen: Seen) -> None:
     """The end of each stands before the start of the next one, and what each logs between its own."""
     path = tmp_path / "chain.log"
     special = {number: Task(f"t{number}", log_and_add, path, args=(f"t{number}",)) for number in range(1, 80)}
@@ -242,6 +247,7 @@ def test_shared_logfile_has_a_chain_in_its_order(method: str, tmp_path: Path) ->
     for number in range(1, 80):
         expected += [f"Starting t{number}.", f"t{number} adds", f"Finished t{number}."]
     assert [message for _, message in told(path)] == expected
+    assert seen.made
 
 
 def log_line(name: str, size: int) -> bytes:
@@ -290,7 +296,7 @@ def long_or_short(number: object = 0) -> bytes | int:
     return b"x" * 5_000 if isinstance(number, int) else 0
 
 
-def test_ends_of_a_chain_are_told_in_its_order(tmp_path: Path) -> None:
+def test_ends_of_a_chain_are_told_in_its_order(tmp_path: Path, seen: Seen) -> None:
     """Whichever way they come."""
     finished: list[str] = []
 
@@ -301,6 +307,7 @@ def test_ends_of_a_chain_are_told_in_its_order(tmp_path: Path) -> None:
     with Process(chain(100, long_or_short, log_path=tmp_path / "log")) as process:
         process.run(pool("forkserver", 1), on_event=note)
     assert finished == [f"t{number}" for number in range(100)]
+    assert seen.made
 
 
 def wait_a_little(*_: object) -> int:
@@ -336,7 +343,7 @@ def test_follower_that_waits_for_its_channel_is_left_out(repeat: int) -> None:
     assert [(name, entry.why) for name, entry in report.skipped.items()] == [("f", "it depends on 'bad', which failed")]
 
 
-def test_value_that_is_not_kept_is_freed_behind_its_follower() -> None:
+def test_value_that_is_not_kept_is_freed_behind_its_follower(seen: Seen) -> None:
     """And its consumer has had it."""
     tasks = chain(50)
     for task in tasks[:-1]:
@@ -344,3 +351,4 @@ def test_value_that_is_not_kept_is_freed_behind_its_follower() -> None:
     report = Process(tasks).run(parallel="processes")
     assert report.entries["t49"].result == 50
     assert {entry.result for entry in list(report.entries.values())[:-1]} == {None}
+    assert seen.made

@@ -23,7 +23,14 @@ from processes import (
 )
 from processes.attempt import Call
 from processes.backends.threads import ThreadsBackend
-from processes.events import AttemptFailed, AttemptsSucceeded, AttemptStarted, StartAttempt, TroubleSeen
+from processes.events import (
+    AttemptFailed,
+    AttemptReturned,
+    AttemptsSucceeded,
+    AttemptStarted,
+    StartAttempt,
+    TroubleSeen,
+)
 from processes.usage import usable_cpus
 from support.gate import Gate, pass_gate
 from support.logs import told
@@ -736,6 +743,22 @@ def test_retry_waits_for_the_old_thread_as_long_as_the_timeout(monkeypatch: pyte
         while not isinstance(events[-1], AttemptsSucceeded):
             events += backend.wait(None)
         assert [type(event) for event in events] == [AttemptStarted, AttemptsSucceeded]
+    finally:
+        opened.set()
+        backend.close()
+
+
+def test_retry_that_waits_for_the_old_thread_can_be_called_back() -> None:
+    """It has not begun."""
+    opened = threading.Event()
+    backend = ThreadsBackend(1)
+    backend.open([Call("slow", opened.wait, (AMPLE_S,), {}, timeout=AMPLE_S)], [None])
+    try:
+        backend.start(StartAttempt(1, 0, 1))
+        backend.cancel(1, TimeoutError())
+        backend.start(StartAttempt(2, 0, 2))
+        backend.recall()
+        assert AttemptReturned(2) in backend.wait(None)
     finally:
         opened.set()
         backend.close()

@@ -88,6 +88,17 @@ def test_child_sends_nothing_before_it_is_flushed(child: Child, worker: Worker) 
     assert list(child.inflight) == [1, 2, 3]
 
 
+def test_child_does_not_take_a_closed_descriptor_for_its_end(child: Child) -> None:
+    """What was to travel is gone: to go on as if the process died would be to wait for that for ever."""
+    placed = Placed(1, CALL)
+    closed = os.open(os.devnull, os.O_RDONLY)
+    placed.datagram, placed.descriptors = wire.encode(wire.JOB, 1, b"x", [closed])
+    child.place(placed)
+    os.close(closed)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        child.flush()
+
+
 def test_child_hands_over_calls_among_other_attempts(child: Child, worker: Worker) -> None:
     """In order, and taken back as all others."""
     place(child, 1)
